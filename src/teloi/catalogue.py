@@ -1,0 +1,226 @@
+"""The table of contents: every paper and every method, one line each.
+
+Nothing here imports a method: an entry names its class as "module:Class", so that listing costs no import of
+torch, and a test resolves each. `resolve` turns a name, or a user's own `file.py:Class`, into the class.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from teloi.errors import UsageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from teloi.engine.objective import Objective
+
+Kind = Literal["objective", "recipe", "data", "decoder", "evaluation", "planner"]
+Stage = Literal[
+    "pretrain", "reinforce", "represent",
+    "decode", "synthesize", "select", "assess", "forecast",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A publication: `slug` is its name here, `arxiv` its number, `url` its address where it has no number."""
+
+    slug: str
+    authors: str
+    year: int
+    title: str
+    arxiv: str = ""
+    url: str = ""
+
+    @property
+    def link(self) -> str:
+        """Where to read it."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.url
+
+    @property
+    def short(self) -> str:
+        """The citation that fits in a table: "Rafailov et al., 2023"."""
+        return f"{self.authors}, {self.year}"
+
+    def __str__(self) -> str:
+        return f"{self.short}. {self.title}. {self.link}"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A part that a user calls by name.
+
+    `paper` is the paper that brings it here, `source` the one that introduced it (the same unless given); `reads`
+    is the data format by its name; `entry` is "module:Class"; `also` holds names under which it is known elsewhere.
+    """
+
+    name: str
+    about: str
+    reads: str
+    entry: str
+    paper: str
+    source: str = ""
+    also: tuple[str, ...] = ()
+    kind: Kind = "objective"
+
+    @property
+    def stage(self) -> Stage:
+        """The stage of training it belongs to: the wing that its module stands in."""
+        return self.entry.split(".")[2]  # type: ignore[return-value]  # a test holds the entries to the stages
+
+    @property
+    def origin(self) -> Paper:
+        """The paper that introduced the method."""
+        return PAPERS[self.source or self.paper]
+
+    def load(self) -> type[Objective]:
+        """The class behind the entry."""
+        module, _, name = self.entry.partition(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+def _by_slug(*papers: Paper) -> dict[str, Paper]:
+    return {paper.slug: paper for paper in papers}
+
+
+# fmt: off
+PAPERS = _by_slug(
+    Paper("dpo-ppo", "Ivison et al.", 2024, "Unpacking DPO and PPO: Disentangling Best Practices for Learning from Preference Feedback", "2406.09279"),
+    Paper("pedagogy", "Sonkar et al.", 2024, "Pedagogical Alignment of Large Language Models", "2402.05000"),
+    Paper("tulu3", "Lambert et al.", 2024, "Tülu 3: Pushing Frontiers in Open Language Model Post-Training", "2411.15124"),
+    # where the methods come from that these papers compare
+    Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
+    Paper("dpo", "Rafailov et al.", 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", "2305.18290"),
+    Paper("slic", "Zhao et al.", 2023, "SLiC-HF: Sequence Likelihood Calibration with Human Feedback", "2305.10425"),
+    Paper("ipo", "Azar et al.", 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences", "2310.12036"),
+    Paper("cpo", "Xu et al.", 2024, "Contrastive Preference Optimization: Pushing the Boundaries of LLM Performance in Machine Translation", "2401.08417"),
+    Paper("kto", "Ethayarajh et al.", 2024, "KTO: Model Alignment as Prospect Theoretic Optimization", "2402.01306"),
+    Paper("exo", "Ji et al.", 2024, "Towards Efficient Exact Optimization of Language Model Alignment", "2402.00856"),
+    Paper("nca", "Chen et al.", 2024, "Noise Contrastive Alignment of Language Models with Explicit Rewards", "2402.05369"),
+    Paper("rdpo", "Chowdhury et al.", 2024, "Provably Robust DPO: Aligning Language Models with Noisy Feedback", "2403.00409"),
+    Paper("orpo", "Hong et al.", 2024, "ORPO: Monolithic Preference Optimization without Reference Model", "2403.07691"),
+    Paper("bco", "Jung et al.", 2024, "Binary Classifier Optimization for Large Language Model Alignment", "2404.04656"),
+    Paper("sppo", "Wu et al.", 2024, "Self-Play Preference Optimization for Language Model Alignment", "2405.00675"),
+    Paper("simpo", "Meng et al.", 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward", "2405.14734"),
+    Paper("aot", "Melnyk et al.", 2024, "Distributional Preference Alignment of LLMs via Optimal Transport", "2406.05882"),
+    Paper("discopop", "Lu et al.", 2024, "Discovering Preference Optimization Algorithms with and for Large Language Models", "2406.08414"),
+    Paper("apo", "D'Oosterlinck et al.", 2024, "Anchored Preference Optimization and Contrastive Revisions: Addressing Underspecification in Alignment", "2408.06266"),
+)
+
+METHODS: tuple[Method, ...] = (
+    Method("clm", "next-token prediction on plain text, from scratch or continued", "language-modeling", "teloi.methods.pretrain.clm:CLM", "gpt"),
+    Method("sft", "imitate the completions: next-token prediction on the answer alone", "prompt-completion", "teloi.methods.finetune.sft:SFT", "tulu3"),
+    # against a frozen reference model
+    Method("dpo", "raise chosen above rejected, logistic loss on the difference of log-ratios", "preference", "teloi.methods.prefer.dpo:DPO", "dpo-ppo", "dpo", ("sigmoid",)),
+    Method("dpo-norm", "DPO on log-ratios per token, so that length does not pay", "preference", "teloi.methods.prefer.dpo:DPONorm", "tulu3", also=("sigmoid-norm",)),
+    Method("ipo", "pull the difference of log-ratios per token to a fixed gap, without overshooting", "preference", "teloi.methods.prefer.dpo:IPO", "dpo-ppo", "ipo"),
+    Method("ipo-sum", "IPO with summed log-ratios, as its paper writes it", "preference", "teloi.methods.prefer.dpo:IPOSum", "dpo-ppo", "ipo"),
+    Method("hinge", "DPO with a margin: pairs that are far enough apart no longer train", "preference", "teloi.methods.prefer.dpo:Hinge", "dpo-ppo", "slic"),
+    Method("robust", "DPO made unbiased for labels that are flipped at a known rate", "preference", "teloi.methods.prefer.dpo:Robust", "dpo-ppo", "rdpo"),
+    Method("exo-pair", "match the preference distribution by reverse KL", "preference", "teloi.methods.prefer.dpo:EXOPair", "dpo-ppo", "exo"),
+    Method("nca-pair", "DPO that also keeps the likelihood of the chosen answer from falling", "preference", "teloi.methods.prefer.dpo:NCAPair", "dpo-ppo", "nca"),
+    Method("bco-pair", "a binary classifier of chosen and rejected, each on its own", "preference", "teloi.methods.prefer.dpo:BCOPair", "dpo-ppo", "bco"),
+    Method("sppo-hard", "regress both log-ratios to their win rates: +1/2 and -1/2", "preference", "teloi.methods.prefer.dpo:SPPOHard", "dpo-ppo", "sppo"),
+    Method("aot", "order whole distributions of margins, not single pairs", "preference", "teloi.methods.prefer.dpo:AOT", "dpo-ppo", "aot"),
+    Method("aot-unpaired", "order the distribution of chosen log-ratios above that of rejected ones", "preference", "teloi.methods.prefer.dpo:AOTUnpaired", "dpo-ppo", "aot"),
+    Method("apo-zero", "raise chosen and lower rejected, each by itself", "preference", "teloi.methods.prefer.dpo:APOZero", "dpo-ppo", "apo"),
+    Method("apo-down", "lower both, rejected more: for a model better than its chosen answers", "preference", "teloi.methods.prefer.dpo:APODown", "dpo-ppo", "apo"),
+    Method("discopop", "a blend of logistic and exponential loss that a language model discovered", "preference", "teloi.methods.prefer.dpo:DiscoPOP", "dpo-ppo", "discopop"),
+    Method("kto", "single answers marked good or bad, weighed like gains and losses", "unpaired-preference", "teloi.methods.prefer.kto:KTO", "dpo-ppo", "kto"),
+    # without a reference model
+    Method("simpo", "log-probability per token as reward, with a target margin", "preference", "teloi.methods.prefer.reference_free:SimPO", "dpo-ppo", "simpo"),
+    Method("orpo", "imitation and preference in one: adds an odds-ratio term to SFT", "preference", "teloi.methods.prefer.reference_free:ORPO", "dpo-ppo", "orpo"),
+    Method("cpo", "DPO with a uniform reference, plus imitation of the chosen answer", "preference", "teloi.methods.prefer.reference_free:CPO", "dpo-ppo", "cpo"),
+)
+# fmt: on
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "-")
+
+
+_BY_NAME = {alias: method for method in METHODS for alias in (method.name, *method.also)}
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The known words that `word` may have been meant to be, likeliest first; maybe none."""
+    known = list(known)
+    begun = [name for name in known if word and name.startswith(word)]
+    close = difflib.get_close_matches(word, known, n=count, cutoff=0.5)
+    return list(dict.fromkeys([*begun, *close]))[:count]
+
+
+def find(name: str) -> Method:
+    """The method of that name; case does not matter, nor whether it is spelt with "_" or "-".
+
+    Raises `UsageError` with the nearest names if there is none.
+    """
+    method = _BY_NAME.get(_plain(name))
+    if method is None:
+        close = nearest(_plain(name), _BY_NAME)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`teloi list` shows them all"
+        raise UsageError(f"there is no method {name!r}; {hint}")
+    return method
+
+
+def is_file(name: str) -> bool:
+    """Whether `name` has the form "my_file.py:MyObjective" of a user's own objective."""
+    return ".py:" in name or name.endswith(".py")
+
+
+def resolve(name_or_file: str) -> type[Objective]:
+    """The objective class behind a method's name or a user's "path/to/my_file.py:MyObjective".
+
+    Raises `UsageError` for an unknown name, a missing file, or a class that is missing or no `Objective`. What
+    goes wrong inside the user's file keeps its traceback.
+    """
+    if not is_file(name_or_file):
+        return find(name_or_file).load()
+    # Windows paths hold a colon too: the class stands behind the last one.
+    file, _, name = name_or_file.rpartition(":")
+    if not file or not name.isidentifier():
+        raise UsageError(f"{name_or_file!r} names no class; write {name_or_file}:MyObjective")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UsageError(f"there is no file {file}")
+    return _objective_in(_import_file(path), name, file)
+
+
+def _import_file(path: Path) -> ModuleType:
+    """The module in that file; what it imports from its own folder is found, as when Python runs the file."""
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(f"_teloi_file_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+def _objective_in(module: ModuleType, name: str, file: str) -> type[Objective]:
+    from teloi.engine.objective import Objective
+
+    found = getattr(module, name, None)
+    if isinstance(found, type) and issubclass(found, Objective):
+        return found
+    if found is not None:
+        raise UsageError(f"{name} in {file} is no teloi.Objective")
+    own = [
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Objective) and value.__module__ == module.__name__
+    ]
+    raise UsageError(
+        f"{file} has no {name}" + (f"; it has {', '.join(own)}" if own else ", nor any Objective")
+    )
