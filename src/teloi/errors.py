@@ -1,7 +1,7 @@
 """What can go wrong through no fault of the code, said in one line for a person.
 
-The command prints `teloi: error: <message>` and exits with status 2, without a traceback. Anything that is not a
-`TeloiError` is a bug and keeps its traceback.
+The command prints `teloi: error: <message>` and exits with status 2, without a traceback. Anything that is
+not a `TeloiError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class DataError(TeloiError):
 class RowError(DataError):
     """One row is not what its format says.
 
-    `problem` says what is wrong without the place; `where` is the place ("hh.jsonl row 17"), when it is known.
+    `problem` says what is wrong without the place; `where` is the place ("hh.jsonl row 17"), when it is
+    known.
     """
 
     def __init__(self, problem: str, where: str | None = None) -> None:
@@ -46,7 +47,8 @@ class ModelError(TeloiError):
 class Overlong(TeloiError):
     """An example has more tokens than the context holds.
 
-    `prompt` and `completion` are its sizes in tokens (of several completions, the longest), `limit` the context.
+    `prompt` and `completion` are its sizes in tokens (of several completions, the longest), `limit` the
+    size of the context.
     """
 
     def __init__(self, prompt: int, completion: int, limit: int, where: str | None = None) -> None:
@@ -56,7 +58,7 @@ class Overlong(TeloiError):
         self.where = where
         place = "" if where is None else f"{where}: "
         super().__init__(
-            f"{place}{prompt} prompt and {completion} completion tokens are more than the context of {limit}; "
+            f"{place}{prompt} prompt and {completion} completion tokens exceed the context of {limit}; "
             "raise the maximal length, or choose --overlong drop or truncate"
         )
 

@@ -1,0 +1,199 @@
+"""From one format of rows to another, explicitly.
+
+`CASTS` is the whole table; longer ways are found by searching it (`route`). A cast turns one row into one or
+several rows, only the desirable-rows cast may leave a row out; other columns and the place of the row are
+kept. What a cast leaves behind it says in `loses`. Rendering messages to text needs a tokenizer: see
+`Processor.standard`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from teloi.data.formats import (
+    Conversations,
+    Format,
+    ImplicitPreference,
+    LanguageModeling,
+    Preference,
+    PromptCompletion,
+    PromptOnly,
+    Text,
+    UnpairedPreference,
+    detect,
+)
+from teloi.data.read import Rows
+from teloi.errors import CastError, DataError, RowError
+
+
+@dataclass(frozen=True)
+class Cast:
+    """One entry of the table: how rows of `source` become rows of `target`, and what gets lost."""
+
+    source: type[Format]
+    target: type[Format]
+    apply: Callable[[Any], Sequence[Format]]
+    loses: str = ""
+
+
+def _about(row: Format) -> dict[str, Any]:
+    return {"columns": row.columns, "where": row.where}
+
+
+def _chosen(row: Preference) -> list[Format]:
+    return [PromptCompletion(row.prompt, row.chosen, **_about(row))]
+
+
+def _both_sides(row: Preference) -> list[Format]:
+    return [
+        UnpairedPreference(row.prompt, row.chosen, True, **_about(row)),
+        UnpairedPreference(row.prompt, row.rejected, False, **_about(row)),
+    ]
+
+
+def _common_start(row: ImplicitPreference) -> list[Format]:
+    prompt, chosen, rejected = split_prompt(row.chosen, row.rejected)
+    for name, value in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
+        if not value:
+            problem = (
+                "'chosen' and 'rejected' have no common start, so there is no prompt"
+                if name == "prompt"
+                else f"'{name}' has nothing after the common start of both sides"
+            )
+            raise RowError(problem, row.where)
+    columns = {k: v for k, v in row.columns.items() if k != "prompt"}
+    return [Preference(prompt, chosen, rejected, columns=columns, where=row.where)]
+
+
+def _whole(row: PromptCompletion) -> list[Format]:
+    return [LanguageModeling(_joined(row.prompt, row.completion), **_about(row))]
+
+
+def _desirable(row: UnpairedPreference) -> list[Format]:
+    return [PromptCompletion(row.prompt, row.completion, **_about(row))] if row.label else []
+
+
+def _prompt(row: Preference | PromptCompletion | UnpairedPreference) -> list[Format]:
+    return [PromptOnly(row.prompt, **_about(row))]
+
+
+def _messages(row: Conversations) -> list[Format]:
+    return [LanguageModeling(row.conversations, **_about(row))]
+
+
+CASTS: tuple[Cast, ...] = (
+    Cast(ImplicitPreference, Preference, _common_start),
+    Cast(Preference, UnpairedPreference, _both_sides),
+    Cast(Preference, PromptCompletion, _chosen, loses="the rejected side"),
+    Cast(Preference, PromptOnly, _prompt, loses="both sides"),
+    Cast(PromptCompletion, LanguageModeling, _whole, loses="where the completion begins"),
+    Cast(PromptCompletion, PromptOnly, _prompt, loses="the completion"),
+    Cast(UnpairedPreference, PromptCompletion, _desirable, loses="the rows whose label is false"),
+    Cast(UnpairedPreference, PromptOnly, _prompt, loses="the completion and its label"),
+    Cast(Conversations, LanguageModeling, _messages),
+)
+
+
+def split_prompt(chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
+    """The longest common start of both sides, and what is left of each.
+
+    Conversations are compared by message, strings by character; a space before the point where strings part
+    belongs to the sides, because a prompt that ends in a space is tokenised unlike the text that it begins.
+    """
+    size = 0
+    for left, right in zip(chosen, rejected, strict=False):
+        if left != right:
+            break
+        size += 1
+    parts = size < min(len(chosen), len(rejected))
+    if parts and isinstance(chosen, str) and chosen[:size].endswith(" "):
+        size -= 1
+    return chosen[:size], chosen[size:], rejected[size:]
+
+
+def route(source: type[Format], target: type[Format]) -> list[Cast]:
+    """The shortest chain of casts from source to target, empty if they are the same; raises `CastError`."""
+    routes: dict[type[Format], list[Cast]] = {source: []}
+    queue = [source]
+    for here in queue:
+        if here is target:
+            return routes[here]
+        for step in CASTS:
+            if step.source is here and step.target not in routes:
+                routes[step.target] = [*routes[here], step]
+                queue.append(step.target)
+    raise CastError(f"{source.about()} cannot be turned into {target.about()}; {_what_casts_to(target)}")
+
+
+def cast(rows: Iterable[Format], source: type[Format], target: type[Format]) -> list[Format]:
+    """Rows of `source` as rows of `target`, in order; raises `CastError` if no chain leads there."""
+    result: list[Format] = list(rows)
+    for step in route(source, target):
+        result = [made for row in result for made in step.apply(row)]
+    return result
+
+
+def choose(row: Mapping[str, Any], targets: Sequence[type[Format]]) -> tuple[type[Format], type[Format]]:
+    """How rows like this one are read where any of `targets` will do: (source format, target format).
+
+    A target whose columns are all there is taken as it is, the first in order; else the one with the shortest
+    way by casts. Raises `RowError` (first column that is missing) if there is no way.
+    """
+    found = detect(row)
+    for target in targets:
+        # Columns alone would let a method imitate the completions that are labelled bad.
+        labelled = target is PromptCompletion and found is UnpairedPreference
+        mixed = target is Preference and found is ImplicitPreference
+        if target.fits(row) and not labelled and not mixed:
+            return target, target
+    ways: list[tuple[int, type[Format]]] = []
+    for target in targets if found is not None else ():
+        try:
+            ways.append((len(route(found, target)), target))  # type: ignore[arg-type]
+        except CastError:
+            continue
+    if ways and found is not None:
+        return found, min(ways, key=lambda way: way[0])[1]
+    target = targets[0]
+    missing = next((name for name in target.needs if name not in row), target.needs[0])
+    reads = " or ".join(target.about() for target in targets)
+    raise RowError(f"column '{missing}' is missing; this method reads {reads}; {_what_casts_to(target)}")
+
+
+def as_format(rows: Rows, targets: type[Format] | Sequence[type[Format]]) -> list[Format]:
+    """All rows parsed and cast to a format that the method reads (the first row decides which).
+
+    Raises `RowError` with file, row and column at the first row that does not fit, `DataError` if none is
+    left.
+    """
+    targets = (targets,) if isinstance(targets, type) else targets
+    try:
+        source, target = choose(rows[0], targets)
+    except RowError as error:
+        raise error.at(rows.where(0)) from None
+    parsed = [source.parse(row, rows.where(number)) for number, row in enumerate(rows)]
+    result = cast(parsed, source, target)
+    if not result:
+        raise DataError(f"{rows.name}: no rows are left after the cast from {source.name} to {target.name}")
+    return result
+
+
+def _joined(prompt: Text, completion: Text) -> Text:
+    if isinstance(prompt, str):
+        assert isinstance(completion, str)  # Format.parse refuses a mixture
+        return prompt + completion
+    assert isinstance(completion, list)
+    return prompt + completion
+
+
+def _what_casts_to(target: type[Format]) -> str:
+    sources = []
+    for source in dict.fromkeys(step.source for step in CASTS):
+        try:
+            if source is not target and route(source, target):
+                sources.append(source.about())
+        except CastError:
+            continue
+    return f"it also takes {'; '.join(sources)}" if sources else "no other format can be cast to it"
