@@ -62,7 +62,7 @@ def document(processor: Processor, text: Text, **columns: Any) -> list[Tree]:
 
 def _weighed(processor: Processor, messages: Sequence[Message]) -> tuple[list[int], list[float]]:
     if re.search(r"\{%-?\s*generation\s*-?%\}", processor.template):
-        marked = processor.tokenizer.apply_chat_template(
+        marked: Any = processor.tokenizer.apply_chat_template(
             list(messages),
             chat_template=processor.template,
             return_dict=True,
@@ -72,9 +72,7 @@ def _weighed(processor: Processor, messages: Sequence[Message]) -> tuple[list[in
         return marked["input_ids"], [float(mark) for mark in marked["assistant_masks"]]
     text = processor.render(messages)
     spans = _turns(processor, messages, text)
-    encoding = processor.tokenizer(
-        text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
+    encoding = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     weights = [
         float(any(start <= begin < min(end, stop) for start, end in spans))
         for begin, stop in encoding["offset_mapping"]
@@ -97,16 +95,17 @@ def _turns(processor: Processor, messages: Sequence[Message], text: str) -> list
         if text.startswith(ended):
             end = len(ended)
         else:
-            # The template renders a turn differently once others follow (it drops its thoughts, for
-            # instance). end = text.find(after, start) + len(after) if not after or end < start + len(after):
-            # raise RowError(_REWRITES)
+            # The template renders a turn differently once others follow (it drops its thoughts, say).
+            end = text.find(after, start) + len(after)
+            if not after or end < start + len(after):
+                raise RowError(_REWRITES)
         spans.append((start, end))
     return spans
 
 
 _REWRITES = (
-    "the chat template changes earlier turns when later ones follow, so that a turn cannot be found in the whole "
-    "conversation; use prompt-completion rows, or a template with {% generation %} marks"
+    "the chat template changes earlier turns when later ones follow, so that a turn cannot be found in the "
+    "whole conversation; use prompt-completion rows, or a template with {% generation %} marks"
 )
 
 

@@ -14,17 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeAlias, TypeGuard
+from typing import Any, ClassVar, Self, TypeAlias
 
 from teloi.errors import RowError
 
 Message: TypeAlias = dict[str, Any]
 Text: TypeAlias = str | list[Message]
-
-
-def is_conversation(text: Text) -> TypeGuard[list[Message]]:
-    """Whether a text is a list of messages rather than a string."""
-    return isinstance(text, list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +55,7 @@ class Format:
     @property
     def conversational(self) -> bool:
         """Whether the texts of this row are lists of messages."""
-        return any(is_conversation(getattr(self, name)) for name in self.needs)
+        return any(isinstance(getattr(self, name), list) for name in self.needs)
 
     @classmethod
     def _parse(cls, row: Mapping[str, Any], where: str | None) -> Self:
@@ -79,7 +74,7 @@ class Format:
             raise RowError("column 'tools' holds tools, which teloi does not render; remove them")
         prompt = getattr(self, "prompt", None)
         for name, value in texts.items():
-            if name != "prompt" and is_conversation(value) and prompt and value[: len(prompt)] == prompt:
+            if name != "prompt" and isinstance(value, list) and prompt and value[: len(prompt)] == prompt:
                 raise RowError(
                     f"column '{name}' repeats the prompt; it should hold only the reply's messages"
                 )

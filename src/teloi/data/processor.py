@@ -11,13 +11,13 @@ them.
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from teloi.data.formats import Format, Message, Text, is_conversation
+from teloi.data.formats import Format, Message, Text
 from teloi.errors import ModelError, Overlong, RowError, UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 AnyFormat = TypeVar("AnyFormat", bound=Format)
 OverlongPolicy = Literal["drop", "truncate", "fail"]
 
-# For tokenizers without a chat template: plain words instead of special tokens that the tokenizer would not
-# know. PLAIN_TEMPLATE = r"""
+# For tokenizers without a chat template: plain words, since it would not know another's special tokens.
+PLAIN_TEMPLATE = r"""
 {%- for message in messages -%}
 {{ ('' if loop.first else '\n\n') + '### ' + message['role'] | capitalize + ':\n' }}
 {%- if message['role'] == 'assistant' -%}
@@ -70,11 +70,11 @@ class Processor:
 
     def prompt_text(self, prompt: Text) -> str:
         """The prompt as the model is asked: messages rendered, with the start of the assistant's turn."""
-        return self.render(prompt, ask=True) if is_conversation(prompt) else prompt
+        return prompt if isinstance(prompt, str) else self.render(prompt, ask=True)
 
     def prompt_ids(self, prompt: Text) -> list[int]:
         """Ids of the prompt alone, with the special tokens that the tokenizer puts in front of plain text."""
-        return self._ids(self.prompt_text(prompt), conversation=is_conversation(prompt))
+        return self._ids(self.prompt_text(prompt), conversation=isinstance(prompt, list))
 
     def completion_ids(self, prompt: Text, completion: Text) -> list[int]:
         """Ids that continue `prompt_ids(prompt)`, with the end of the sequence or of the turn."""
@@ -83,20 +83,18 @@ class Processor:
     def pair_ids(self, prompt: Text, completions: Sequence[Text]) -> tuple[list[int], list[list[int]]]:
         """Prompt ids, and for each completion the ids that continue them."""
         start = self.prompt_text(prompt)
-        ids = self._ids(start, conversation=is_conversation(prompt))
+        ids = self._ids(start, conversation=isinstance(prompt, list))
         return ids, [self._continue(prompt, start, ids, completion) for completion in completions]
 
     def text_ids(self, text: Text) -> list[int]:
         """Ids of a whole text or conversation, with its end."""
-        if is_conversation(text):
-            return self._ids(self.render(text), conversation=True)
-        return self._ids(self._ended(text), conversation=False)
+        if isinstance(text, str):
+            return self._ids(self._ended(text), conversation=False)
+        return self._ids(self.render(text), conversation=True)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special tokens and all."""
-        text = self.tokenizer.decode(
-            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
 
@@ -129,14 +127,11 @@ class Processor:
         return text
 
     def frame(self, messages: Sequence[Message]) -> tuple[str, str]:
-        """What the template puts before and after an assistant's reply to `messages` when the reply is the
-        last."""
+        """What the template puts before and after an assistant's reply that ends `messages`."""
         one, other = (
             self.render([*messages, {"role": "assistant", "content": content}]) for content in ("0", "A")
         )
-        before = os.path.commonprefix([one, other])
-        after = os.path.commonprefix([one[::-1], other[::-1]])[::-1]
-        return before, after
+        return _common_start(one, other), _common_start(one[::-1], other[::-1])[::-1]
 
     def standard(self, row: AnyFormat) -> AnyFormat:
         """A conversational row with its messages rendered to text: the cast that needs a template.
@@ -150,7 +145,7 @@ class Processor:
         prompt = getattr(row, "prompt", None)
         for name in row.needs:
             text = getattr(row, name)
-            if is_conversation(text):
+            if isinstance(text, list):
                 whole = text if prompt is None or name == "prompt" else [*prompt, *text]
                 values[name] = self.render(whole, ask=name == "prompt")
         if prompt is not None:
@@ -210,13 +205,13 @@ class Processor:
         return self.bare_ids(text) if conversation else [*self._front, *self.bare_ids(text)]
 
     def _continue(self, prompt: Text, start: str, ids: list[int], completion: Text) -> list[int]:
-        if is_conversation(prompt):
-            assert is_conversation(completion)  # Format.parse refuses a mixture
-            tail = self._tail(prompt, start, self.render([*prompt, *completion]))
-        else:
-            assert isinstance(completion, str)
+        if isinstance(prompt, str):
+            assert isinstance(completion, str)  # Format.parse refuses a mixture
             tail = self._ended(completion)
-        joint = self._ids(start + tail, conversation=is_conversation(prompt))
+        else:
+            assert isinstance(completion, list)
+            tail = self._tail(prompt, start, self.render([*prompt, *completion]))
+        joint = self._ids(start + tail, conversation=isinstance(prompt, list))
         if joint[: len(ids)] == ids and len(joint) > len(ids):
             return joint[len(ids) :]
         # Tokens merge over the boundary. Right are ids that read the same after the prompt's.
@@ -252,3 +247,8 @@ class Processor:
         if not end:
             raise ModelError("the tokenizer has no end-of-sequence token, so no reply would ever end")
         return str(end)
+
+
+def _common_start(one: str, other: str) -> str:
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return "".join(left for left, _ in pairs)

@@ -105,26 +105,26 @@ def _read(spec: str, split: str, limit: int | None) -> Rows:
     return _read_hub(spec, split, limit)
 
 
-def _read_files(paths: Sequence[Path], name: str, limit: int | None) -> Rows:
+def _read_files(paths: Sequence[Path], name: str, limit: int | None, folder: str = "") -> Rows:
     items: list[Row] = []
     places: list[str] = []
     for path in paths:
         room = None if limit is None else limit - len(items)
         if room == 0:
             break
-        suffix = _suffix(path)
+        suffix, label = _suffix(path), folder + path.name
         if suffix is None:
             raise DataError(f"{path}: teloi reads {', '.join(_READERS)} (also .gz) and .parquet files")
         if suffix == ".parquet":
             table = _read_parquet(path, room)
             if len(paths) == 1:
-                return Rows(table, name)
+                return Rows(table, label)
             items.extend(table[i] for i in range(len(table)))
-            places.extend(f"{path.name} row {i + 1}" for i in range(len(table)))
+            places.extend(f"{label} row {i + 1}" for i in range(len(table)))
             continue
-        for number, row in islice(_READERS[suffix](path), room):
+        for number, row in islice(_READERS[suffix](path, label), room):
             items.append(row)
-            places.append(f"{path.name} row {number}")
+            places.append(f"{label} row {number}")
     return Rows(items, name, places)
 
 
@@ -143,7 +143,7 @@ def _read_directory(folder: Path, name: str, split: str, limit: int | None) -> R
     if len(kinds) > 1:
         both = " and ".join(p.name for p in found[:2])
         raise DataError(f"{folder}: split '{split}' is there more than once ({both}); name the file")
-    return _read_files(found, name, limit)
+    return _read_files(found, name, limit, f"{name}/")
 
 
 def _data_files(folder: Path) -> list[Path]:
@@ -166,43 +166,42 @@ def _suffix(path: Path) -> str | None:
 # --- files of our own reading ---
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, label: str) -> Iterator[tuple[int, str]]:
     """Physical lines from 1, without their ends, decoded one by one so that an error knows its line."""
     try:
         with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
-                yield number, _decoded(line, path, number)
+                yield number, _decoded(line, f"{label} row {number}", first=number == 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error})") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _decoded(line: bytes, path: Path, number: int) -> str:
+def _decoded(line: bytes, where: str, first: bool) -> str:
     try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        return line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         byte = line[error.start]
         raise RowError(
             f"not UTF-8 text (byte 0x{byte:02x}, byte {error.start + 1} of the line); save the file as UTF-8",
-            f"{path.name} row {number}",
+            where,
         ) from None
 
 
-def _jsonl(path: Path) -> Iterator[Placed]:
-    for number, line in _lines(path):
+def _jsonl(path: Path, label: str) -> Iterator[Placed]:
+    for number, line in _lines(path, label):
         if line.strip():
-            where = f"{path.name} row {number}"
+            where = f"{label} row {number}"
             yield number, _object(_json(line, where), where)
 
 
-def _json_list(path: Path) -> Iterator[Placed]:
-    where = path.name
-    value = _json("\n".join(line for _, line in _lines(path)), where)
+def _json_list(path: Path, label: str) -> Iterator[Placed]:
+    value = _json("\n".join(line for _, line in _lines(path, label)), label)
     if not isinstance(value, list):
-        raise DataError(f"{where}: not a list of rows; one JSON object a line belongs in a .jsonl file")
+        raise DataError(f"{label}: not a list of rows; one JSON object a line belongs in a .jsonl file")
     for number, row in enumerate(value, 1):
-        yield number, _object(row, f"{where} row {number}")
+        yield number, _object(row, f"{label} row {number}")
 
 
 def _json(text: str, where: str) -> Any:
@@ -221,13 +220,13 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _csv(path: Path, delimiter: str = ",") -> Iterator[Placed]:
+def _csv(path: Path, label: str, delimiter: str = ",") -> Iterator[Placed]:
     # Keeping the line ends (here made plain) lets quoted values run over several lines.
-    reader = csv.reader((f"{line}\n" for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    reader = csv.reader((f"{line}\n" for _, line in _lines(path, label)), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         first = reader.line_num + 1
-        where = f"{path.name} row {first}"
+        where = f"{label} row {first}"
         try:
             record = next(reader)
         except StopIteration:
@@ -246,16 +245,16 @@ def _csv(path: Path, delimiter: str = ",") -> Iterator[Placed]:
         yield first, dict(zip(header, record, strict=True))
 
 
-def _tsv(path: Path) -> Iterator[Placed]:
-    return _csv(path, "\t")
+def _tsv(path: Path, label: str) -> Iterator[Placed]:
+    return _csv(path, label, "\t")
 
 
-def _txt(path: Path) -> Iterator[Placed]:
+def _txt(path: Path, label: str) -> Iterator[Placed]:
     separator = "<|endoftext|>"
-    marked = any(line.strip() == separator for _, line in _lines(path))
+    marked = any(line.strip() == separator for _, line in _lines(path, label))
     document: list[str] = []
     start = 0
-    for number, line in chain(_lines(path), [(0, separator if marked else "")]):
+    for number, line in chain(_lines(path, label), [(0, separator if marked else "")]):
         if line.strip() == (separator if marked else ""):
             text = "\n".join(document).strip("\n")
             if text.strip():
@@ -266,7 +265,7 @@ def _txt(path: Path) -> Iterator[Placed]:
             document.append(line)
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Placed]]] = {
+_READERS: dict[str, Callable[[Path, str], Iterator[Placed]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json_list,
