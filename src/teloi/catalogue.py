@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["objective", "recipe", "data", "decoder", "evaluation", "planner"]
 Stage = Literal[
-    "pretrain", "reinforce", "represent",
+    "pretrain", "finetune", "prefer", "reinforce", "represent",
     "decode", "synthesize", "select", "assess", "forecast",
 ]  # fmt: skip
 

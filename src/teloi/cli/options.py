@@ -1,0 +1,91 @@
+"""Typed flags: dataclasses become command lines through tyro, and their attribute docstrings its help."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import MISSING, field, fields, make_dataclass
+from itertools import pairwise
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+T = TypeVar("T")
+
+
+def parse(options: type[T], args: Sequence[str], prog: str, description: str | None = None) -> T:
+    """These words as an instance of the dataclass `options`.
+
+    On `--help`, and on a flag that is unknown or has no such value, tyro prints what there is to know and
+    ends the process, with status 0 or 2.
+    """
+    # A flag that is off need not be switched off, and None is what a setting is when nobody gives it.
+    style = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.HelptextFromCommentsOff)
+    return tyro.cli(options, args=list(args), prog=prog, description=description, config=style)
+
+
+def parse_groups(
+    groups: Mapping[str, type], args: Sequence[str], prog: str, description: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """The values of several groups of flags (made by `flags`), which share one command line; by group."""
+    members = [
+        (title, Annotated[group, tyro.conf.OmitArgPrefixes], field(default_factory=group))
+        for title, group in groups.items()
+    ]
+    parsed: Any = parse(make_dataclass("Flags", members), args, prog, description)
+    return {title: values(getattr(parsed, title)) for title in groups}
+
+
+def flags(owner: type, given: Mapping[str, Any] | None = None, leave_out: Container[str] = ()) -> type:
+    """A group of flags: the fields of the dataclass `owner`, with its defaults unless others are `given`."""
+    docs, hints = attribute_docs(owner), get_type_hints(owner)
+    members = []
+    for f in fields(owner):
+        if f.name in leave_out:
+            continue
+        default = (given or {}).get(f.name, f.default)
+        # "default: None" tells nobody anything; the docstring says what happens then.
+        hint = "" if default is None else None
+        about = tyro.conf.arg(help=docs.get(f.name), help_behavior_hint=hint)
+        members.append((f.name, Annotated[_quick(hints[f.name]), about], _default(default)))
+    return make_dataclass(owner.__name__, members, namespace={"__doc__": inspect.getdoc(owner)})
+
+
+def values(instance: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name."""
+    return {f.name: getattr(instance, f.name) for f in fields(instance)}
+
+
+def attribute_docs(owner: type) -> dict[str, str]:
+    """The docstring under each annotated attribute of a class and its bases, on one line each."""
+    docs: dict[str, str] = {}
+    for base in reversed(owner.__mro__):
+        try:
+            source = textwrap.dedent(inspect.getsource(base))
+        except (OSError, TypeError):  # built in, or typed at a prompt
+            continue
+        node = ast.parse(source).body[0]
+        for statement, below in pairwise(node.body if isinstance(node, ast.ClassDef) else []):
+            match statement, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[name] = " ".join(text.split())
+    return docs
+
+
+def value_text(value: Any) -> str:
+    """A default as a person would type it."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _default(value: Any) -> Any:
+    return field() if value is MISSING else field(default_factory=lambda: value)
+
+
+def _quick(hint: Any) -> Any:
+    """`X | None` as `Optional[X]`: for the former tyro (1.0) imports typeguard, a sixth of a second."""
+    if get_origin(hint) is UnionType and NoneType in get_args(hint):
+        return Union[get_args(hint)]  # noqa: UP007
+    return hint

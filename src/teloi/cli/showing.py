@@ -1,0 +1,160 @@
+"""`teloi show`: one method on a page, from its catalogue entry and its class."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from teloi.catalogue import METHODS, PAPERS, Method, find, is_file, resolve
+from teloi.cli.options import attribute_docs, parse, value_text
+
+if TYPE_CHECKING:
+    from teloi.data.formats import Format
+    from teloi.engine.objective import Objective
+
+# one row of each format as a user would write it
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "language-modeling": {"text": "The heron stood in the reeds until the light was gone."},
+    "prompt-only": {"prompt": "Name a river in France."},
+    "prompt-completion": {"prompt": "Name a river in France.", "completion": "The Loire."},
+    "preference": {
+        "prompt": "Name a river in France.",
+        "chosen": "The Loire.",
+        "rejected": "The Rhine Falls.",
+    },
+    "unpaired-preference": {"prompt": "Name a river in France.", "completion": "The Loire.", "label": True},
+}
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """One method: what it is, its objective, hyper-parameters and data, when to use it and when not."""
+
+    name: Positional[str]
+    """A method's name (`teloi list` shows them), or my_file.py:MyObjective."""
+
+
+def show(args: Sequence[str]) -> None:
+    """The verb `show`."""
+    name = parse(ShowOptions, args, "teloi show").name
+    method = None if is_file(name) else find(name)
+    print(page(method.name if method else name, resolve(name), method))
+
+
+def page(name: str, objective: type[Objective], method: Method | None) -> str:
+    """All there is to say about a method; `method` is None for a user's own objective."""
+    paragraphs = inspect.cleandoc(objective.__doc__ or "No docstring yet.").split("\n\n")
+    parts = [_title(f"{name}: {method.about}" if method else name)]
+    if method:
+        parts.append(_pairs(_facts(method)))
+    parts += [_title("Objective"), "\n\n".join(_fold(text) for text in paragraphs)]
+    parts += [_title("Hyper-parameters"), _pairs(_hyperparameters(objective))]
+    parts += [_title("Data"), _data(objective.reads)]
+    if method and (near := list(related(method))):
+        parts += [_title("Related"), _pairs(near)]
+    parts += [_title("Try"), _commands(name, objective)]
+    return "\n".join(parts)
+
+
+def related(method: Method) -> Iterator[tuple[str, str]]:
+    """The other methods by what they share with this one: the source, stage and data, or the stage alone."""
+    others = [m for m in METHODS if m != method]
+    same_source = [m for m in others if m.origin == method.origin]
+    same_data = [
+        m for m in others if (m.stage, m.reads) == (method.stage, method.reads) and m not in same_source
+    ]
+    same_stage = [
+        m for m in others if m.stage == method.stage and m.reads != method.reads and m not in same_source
+    ]
+    for title, members in (
+        ("same source", same_source),
+        ("same stage and data", same_data),
+        ("same stage, other data", same_stage),
+    ):
+        if members:
+            yield title, ", ".join(m.name for m in members)
+
+
+def _facts(method: Method) -> Iterator[tuple[str, str]]:
+    yield "kind", f"{method.kind}, stage {method.stage}"
+    yield "source", str(method.origin)
+    if method.source and method.source != method.paper:
+        yield "here from", f"{PAPERS[method.paper]}"
+    if method.also:
+        yield "also called", ", ".join(method.also)
+    yield "code", method.entry
+
+
+def _hyperparameters(objective: type[Objective]) -> Iterator[tuple[str, str]]:
+    docs = attribute_docs(objective)
+    own = fields(objective)  # type: ignore[arg-type]  # objectives are dataclasses
+    for field in own:
+        yield f"--{field.name.replace('_', '-')} {value_text(field.default)}", docs.get(field.name, "")
+    for key, value in objective.defaults.items():
+        yield (
+            f"--{key.replace('_', '-')} {value_text(value)}",
+            "a setting of every method, with this one's default",
+        )
+    if not own and not objective.defaults:
+        yield "none", "of its own"
+
+
+def _data(reads: type[Format]) -> str:
+    lines = [_fold(f"Reads {reads.about()}. {inspect.getdoc(reads)}")]
+    if reads.name in EXAMPLES:
+        lines.append(f"  {json.dumps(EXAMPLES[reads.name])}")
+    return "\n".join(lines)
+
+
+def _commands(name: str, objective: type[Objective]) -> str:
+    return "\n".join(
+        f"  {line}"
+        for line in (
+            f"teloi train {name}",
+            f"teloi train {name} --model YOUR_MODEL --data {_file_for(objective)} --dry-run",
+            f"teloi compare sft {name} --data {_file_for(objective)} --budget 200k",
+            f"teloi train {name} --help",
+        )
+    )
+
+
+def _file_for(objective: type[Objective]) -> str:
+    return f"your-{objective.reads.name}.jsonl"
+
+
+def _columns() -> int:
+    return min(shutil.get_terminal_size((100, 24)).columns, 110)
+
+
+def _fold(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        " ".join(text.split()),
+        _columns(),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+
+
+def _title(text: str) -> str:
+    bold = sys.stdout.isatty()
+    return f"\n\033[1m{text}\033[0m" if bold else f"\n{text}"
+
+
+def _pairs(rows: Any) -> str:
+    """Two columns, the second one folded."""
+    rows = list(rows)
+    width = max(len(left) for left, _ in rows)
+    lines = []
+    for left, right in rows:
+        body = _fold(right, " " * (width + 4)).lstrip()
+        lines.append(f"  {left:{width}}  {body}".rstrip())
+    return "\n".join(lines)
