@@ -1,0 +1,63 @@
+"""From rows to examples: parsed, cast to what the objective reads, encoded; too long ones counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from teloi.batch.tree import Tree
+from teloi.data.casts import as_format
+from teloi.data.processor import Processor
+from teloi.data.read import Rows
+from teloi.engine.objective import Objective
+from teloi.engine.progress import track
+from teloi.errors import DataError, Overlong
+
+
+@dataclass
+class Encoded:
+    """Examples of a data set for one objective; `rows[i]` is the index of the (cast) row that example i came from."""
+
+    examples: Sequence[Tree]
+    rows: list[int] = field(default_factory=list)
+    overlong: int = 0
+    """Rows that were longer than the context and so dropped or truncated."""
+    overlong_policy: str = "drop"
+
+    def __str__(self) -> str:
+        tokens = sum(example.size for example in self.examples)
+        longer = (
+            f", {self.overlong} longer than the context {_PAST[self.overlong_policy]}"
+            if self.overlong
+            else ""
+        )
+        return f"{len(self.examples):,} examples, {tokens:,} tokens{longer}"
+
+
+_PAST = {"drop": "dropped", "truncate": "truncated", "fail": "refused"}
+
+
+def encode(objective: Objective, rows: Rows, processor: Processor) -> Encoded:
+    """Parse, cast and encode all rows. DataError when a row is malformed or none is left."""
+    truncated = processor.truncated
+    encoded = Encoded([], overlong_policy=processor.overlong)
+    examples: list[Tree] = []
+    for index, row in enumerate(track(as_format(rows, objective.reads), "tokenising")):
+        try:
+            found = objective.encode(row, processor)
+        except Overlong as error:
+            if processor.overlong == "fail":
+                raise error.at(row.where or rows.name) from None
+            encoded.overlong += 1
+            continue
+        found = [found] if isinstance(found, Tree) else list(found)
+        examples.extend(found)
+        encoded.rows.extend([index] * len(found))
+    encoded.overlong += processor.truncated - truncated
+    if not examples:
+        raise DataError(
+            f"{rows.name}: no rows are left, all {encoded.overlong} are longer than {processor.max_length} tokens; "
+            "raise --max-length or choose --overlong truncate"
+        )
+    encoded.examples = objective.prepare(examples, seed=0)
+    return encoded

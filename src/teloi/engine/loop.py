@@ -1,0 +1,200 @@
+"""The training loop: plan -> micro-batches -> terms -> one optimiser step; resumable to the same bits on CPU.
+
+Nothing here knows a method. All randomness comes from generators keyed by the step, so a resumed run needs no generator's state:
+weights, optimiser moments and the number of the step are enough.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import get_scheduler
+
+from teloi.batch.tree import Tree
+from teloi.engine import checkpoint
+from teloi.engine.config import TrainConfig
+from teloi.engine.objective import Ledger, Now, Objective
+from teloi.engine.plan import Plan
+from teloi.engine.precision import Masters
+from teloi.engine.step import Step
+from teloi.errors import NonFinite
+from teloi.models.roles import Models
+
+SAVE_SECONDS = 300.0
+"""Time between checkpoints when `save_steps` is not set."""
+
+Record = dict[str, float]
+
+
+@dataclass
+class Hooks:
+    """What a caller may listen to. `record`: one for each logged step; `saved`: after a checkpoint; `failed`: the batch that broke."""
+
+    record: Callable[[Record], None] = lambda record: None
+    saved: Callable[[int], None] = lambda step: None
+    failed: Callable[[int, Sequence[Tree]], str] = lambda step, examples: "nowhere"
+
+
+@dataclass
+class Trainer:
+    """Trains the models of a run on its examples. `checkpoints`: directory for resuming, or None to keep nothing."""
+
+    objective: Objective
+    models: Models
+    examples: Sequence[Tree]
+    plan: Plan
+    config: TrainConfig
+    checkpoints: Path | None = None
+    hooks: Hooks = field(default_factory=Hooks)
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def __post_init__(self) -> None:
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        step = Step(self.models, self.objective).to(self.accelerator.device)
+        self.step: nn.Module = self.accelerator.prepare(step)
+        self.masters = Masters(step.parameters())
+        self.optimizer = self._optimizer()
+        self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        total = self.plan.steps
+        schedule = get_scheduler(
+            self.config.lr_scheduler_type,
+            torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0),
+            num_warmup_steps=math.ceil(self.config.warmup_ratio * total),
+            num_training_steps=total,
+        )
+        self.rate: Callable[[float], float] = schedule.lr_lambdas[0]
+        self.done = 0
+
+    def resume(self) -> int:
+        """Take the newest checkpoint up, where there is one; returns the number of steps that are done."""
+        if self.checkpoints is not None and (path := checkpoint.latest(self.checkpoints)):
+            state = checkpoint.load(path, self._tensors(), self.optimizer)
+            self.masters.publish()
+            self.ledger = Ledger(**state["ledger"])
+            self.done = state["step"]
+        return self.done
+
+    def run(self) -> Iterator[Record]:
+        """Train to the end of the plan, yielding the record of each step.
+
+        NonFinite when a loss or gradient stops being a number; the weights are then those of the step before.
+        """
+        self.step.train()
+        saved_at = time.monotonic()
+        while self.done < self.plan.steps:
+            started = time.monotonic()
+            record = self._one_step(self.done)
+            self.done += 1
+            self.ledger.train_seconds += time.monotonic() - started
+            if self.done % self.config.logging_steps == 0 or self.done == self.plan.steps:
+                self.hooks.record(record)
+            yield record
+            due = (
+                self.done % self.config.save_steps == 0
+                if self.config.save_steps
+                else time.monotonic() - saved_at > SAVE_SECONDS
+            )
+            if self.checkpoints is not None and (due or self.done == self.plan.steps):
+                self.save()
+                saved_at = time.monotonic()
+        self.step.eval()
+
+    def save(self) -> None:
+        """Write a checkpoint of the step that was just done."""
+        assert self.checkpoints is not None
+        checkpoint.save(
+            self.checkpoints, self.done, self._tensors(), self.optimizer, {"ledger": asdict(self.ledger)}
+        )
+        self.hooks.saved(self.done)
+
+    def _one_step(self, step: int) -> Record:
+        now = Now(
+            step,
+            self.plan.steps,
+            self.ledger.trained_tokens,
+            self.config.seed,
+            rank=self.accelerator.process_index,
+        )
+        _seed(now)
+        micros = self.plan.step(step)
+        batches = [
+            self.objective.collate([self.examples[i] for i in micro], _at(now, m), self.accelerator.device)
+            for m, micro in enumerate(micros)
+        ]
+        counts = {name: max(1, sum(batch.counts[name] for batch in batches)) for name in batches[0].counts}
+        sums: dict[str, float] = {}
+        for m, batch in enumerate(batches):
+            loss, shares = self.step(batch, _at(now, m), counts)
+            self.accelerator.backward(loss)
+            self.masters.collect()
+            for name, share in shares.items():
+                sums[name] = sums.get(name, 0.0) + float(share)
+        norm = float(self.masters.clip(self.config.max_grad_norm))
+        if not math.isfinite(sums["loss"]) or not math.isfinite(norm):
+            where = self.hooks.failed(step, [self.examples[i] for micro in micros for i in micro])
+            what = "loss" if not math.isfinite(sums["loss"]) else "gradient"
+            raise NonFinite(
+                f"the {what} is not finite at step {step + 1}; its batch is saved as {where}; "
+                "a lower learning rate, a longer warm-up or --dtype float32 usually helps"
+            )
+        # The schedule's value amid the step: its ends, where the rate is 0, would each waste a step of a short run.
+        rate = self.rate(step + 0.5)
+        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.masters.publish()
+        self.objective.after_step(self.models, now)
+        self.ledger.steps += 1
+        self.ledger.rows += sum(len(micro) for micro in micros)
+        self.ledger.trained_tokens += sum(batch.size for batch in batches)
+        self.ledger.scored_tokens += counts["tokens"]
+        return {
+            "step": step + 1,
+            "tokens": self.ledger.trained_tokens,
+            **sums,
+            "grad_norm": norm,
+            "learning_rate": self.peak_rates[0] * rate,
+        }
+
+    def _optimizer(self) -> torch.optim.AdamW:
+        groups = self.objective.parameter_groups(self.models)
+        twin = dict(zip(self.masters.parameters, self.masters.tensors, strict=True))
+        if groups is None:
+            groups = [{"params": self.masters.parameters}]
+        return torch.optim.AdamW(
+            [{**group, "params": [twin[p] for p in group["params"]]} for group in groups],
+            lr=self.config.learning_rate,
+            betas=(self.config.adam_beta1, self.config.adam_beta2),
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What training changes: masters of the trainable parameters, and the state of the objective's own parts."""
+        tensors = {f"master.{i}": tensor for i, tensor in enumerate(self.masters.tensors)}
+        if self.models.parts is not None:
+            tensors |= {f"parts.{name}": buffer for name, buffer in self.models.parts.named_buffers()}
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _at(now: Now, micro: int) -> Now:
+    return Now(now.step, now.total, now.seen, now.seed, micro, now.rank)
+
+
+def _seed(now: Now) -> None:
+    """Dropout and whatever else draws from the global generators is a function of the step too."""
+    seed = int(now.rng("global").integers(2**31))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,291 @@
+"""What a comparison measures: the same numbers on the same held-out rows for every arm, whatever it was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from teloi.batch.tree import Branch, Tree, TreeBatch
+from teloi.data.casts import as_format
+from teloi.data.encode import document, tree
+from teloi.data.formats import LanguageModeling, Preference, PromptCompletion, PromptOnly, Text
+from teloi.data.processor import Processor
+from teloi.data.read import Rows
+from teloi.engine.plan import pack
+from teloi.engine.setup import Base
+from teloi.errors import CastError, Overlong, RowError, UsageError
+from teloi.generate.local import generate
+from teloi.models.attention import attention
+from teloi.models.roles import LanguageModel, evaluation
+from teloi.worlds.instructions import describe, satisfied
+
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that arms are compared by. `better` is None where neither direction is good in itself."""
+
+    name: str
+    label: str
+    better: str | None
+    unit: str
+    about: str
+
+
+METRICS = {
+    m.name: m
+    for m in (
+        Metric(
+            "checks",
+            "checks satisfied",
+            "higher",
+            "share",
+            "share of held-out prompts whose greedy reply satisfies all its checks",
+        ),
+        Metric(
+            "preference_accuracy",
+            "preference accuracy",
+            "higher",
+            "share",
+            "share of held-out pairs whose chosen reply gained more log-probability over the start model than the rejected one "
+            "(ties count half, so the start model has 0.5)",
+        ),
+        Metric(
+            "reward_margin",
+            "reward margin",
+            "higher",
+            "nats",
+            "mean over held-out pairs of how much more log-probability the chosen reply gained over the start model than the rejected one",
+        ),
+        Metric(
+            "likelihood_accuracy",
+            "likelihood accuracy",
+            "higher",
+            "share",
+            "share of held-out pairs whose chosen reply has the higher log-probability per token",
+        ),
+        Metric(
+            "bits_per_character",
+            "bits per character",
+            "lower",
+            "bits",
+            "bits the model needs for a character of the held-out completions (of the texts, where rows are plain text)",
+        ),
+        Metric(
+            "kl",
+            "KL from start",
+            None,
+            "nats/token",
+            "exact KL divergence from the start model, mean over the tokens of the arm's own greedy replies",
+        ),
+        Metric(
+            "reply_length",
+            "reply length",
+            None,
+            "tokens",
+            "mean length of the greedy replies, the end token included",
+        ),
+        Metric(
+            "finished",
+            "replies finished",
+            "higher",
+            "share",
+            "share of greedy replies that end within the allowed length",
+        ),
+    )
+}
+
+
+@dataclass
+class Measured:
+    """Metrics by name, their value on each held-out row where there is one, and the greedy replies."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    items: dict[str, list[float]] = field(default_factory=dict)
+    replies: list[str] = field(default_factory=list)
+
+    def add(self, name: str, items: Sequence[float]) -> None:
+        self.items[name] = [float(item) for item in items]
+        self.metrics[name] = float(np.mean(self.items[name]))
+
+
+class Evaluator:
+    """Measures models on held-out rows. The start model is measured first: pairs and KL are relative to it."""
+
+    def __init__(self, base: Base, rows: Rows, prompts: int, max_new_tokens: int, micro_tokens: int) -> None:
+        self.base = base
+        self.start = LanguageModel(base.model, base.layout)
+        self.max_new_tokens = max_new_tokens
+        self.micro_tokens = micro_tokens
+        self.pairs = _pairs(rows, base.processor)
+        self.texts, self.characters = ([], []) if self.pairs else _texts(rows, base.processor)
+        asked = _prompts(rows)[:prompts]
+        self.questions = [question for question, _ in asked]
+        self.prompts = [base.processor.prompt_ids(question) for question in self.questions]
+        self.checks = [columns.get("checks") for _, columns in asked]
+        self.start_sums = self._branch_values(self.start, self.pairs)[0] if self.pairs else np.zeros((0, 2))
+
+    @property
+    def available(self) -> list[str]:
+        """Names of the metrics these rows allow, the deciding one first."""
+        names = []
+        if self.prompts and all(self.checks):
+            names.append("checks")
+        names += (
+            ["preference_accuracy", "reward_margin", "likelihood_accuracy"]
+            if self.pairs
+            else ["bits_per_character"]
+        )
+        return names + (["kl", "reply_length", "finished"] if self.prompts else [])
+
+    def metrics(self, wanted: str) -> list[Metric]:
+        """The available metrics, the wanted one ("auto": the first) in front. UsageError if these rows do not allow it."""
+        names = self.available
+        if wanted == "auto":
+            wanted = names[0]
+        if wanted not in names:
+            raise UsageError(f"no metric {wanted!r} on these rows: choose one of {', '.join(names)}")
+        return [METRICS[wanted], *(METRICS[n] for n in names if n != wanted)]
+
+    def measure(self, model: LanguageModel) -> Measured:
+        """All available metrics of a model."""
+        measured = Measured()
+        with evaluation(model.model):
+            if self.pairs:
+                self._measure_pairs(model, measured)
+            else:
+                self._measure_texts(model, measured)
+            if self.prompts:
+                self._measure_replies(model, measured)
+        return measured
+
+    def passes(self, index: int, reply: str) -> bool | None:
+        """Whether a reply to a prompt satisfies all its checks; None where it has none."""
+        checks = self.checks[index]
+        return satisfied({"checks": checks}, reply) if checks else None
+
+    def requirements(self, index: int) -> list[str]:
+        """The checks of a prompt in words."""
+        return [describe(check) for check in self.checks[index] or []]
+
+    def _measure_pairs(self, model: LanguageModel, measured: Measured) -> None:
+        sums, means = self._branch_values(model, self.pairs)
+        gained = (sums - self.start_sums) @ np.array([1.0, -1.0])
+        measured.add("preference_accuracy", (np.sign(gained) + 1) / 2)
+        measured.add("reward_margin", gained)
+        measured.add("likelihood_accuracy", (np.sign(means @ np.array([1.0, -1.0])) + 1) / 2)
+
+    def _measure_texts(self, model: LanguageModel, measured: Measured) -> None:
+        sums, _ = self._branch_values(model, self.texts)
+        measured.metrics["bits_per_character"] = float(-sums.sum() / math.log(2) / sum(self.characters))
+
+    def _measure_replies(self, model: LanguageModel, measured: Measured) -> None:
+        tokenizer = self.base.processor.tokenizer
+        with attention(model.inner, "sdpa"):
+            generated = generate(model.model, tokenizer, self.prompts, max_new_tokens=self.max_new_tokens)
+        replies = [samples[0] for samples in generated]
+        measured.replies = [tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
+        if all(self.checks):
+            measured.add(
+                "checks",
+                [satisfied({"checks": c}, r) for c, r in zip(self.checks, measured.replies, strict=True)],
+            )
+        measured.add("reply_length", [len(ids) for ids in replies])
+        measured.add("finished", [ids[-1:] == [tokenizer.eos_token_id] for ids in replies])
+        measured.metrics["kl"] = self._kl(model, replies)
+
+    def _branch_values(self, model: LanguageModel, trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probability of every branch, summed and per token: two arrays [trees, k]."""
+        sums = np.empty((len(trees), len(trees[0].branches)))
+        means = np.empty_like(sums)
+        with evaluation(model.model):
+            for micro in pack(
+                list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout
+            ):
+                batch = TreeBatch([trees[i] for i in micro], model.model.device)
+                logps = model.logps(batch)
+                sums[micro] = batch.branch_sums(logps).T.cpu()
+                means[micro] = batch.branch_means(logps).T.cpu()
+        return sums, means
+
+    def _kl(self, model: LanguageModel, replies: Sequence[list[int]]) -> float:
+        trees = [
+            Tree(np.asarray(prompt, np.int32), (Branch.scored(reply),))
+            for prompt, reply in zip(self.prompts, replies, strict=True)
+            if reply
+        ]
+        total, tokens = 0.0, 0
+        for micro in pack(
+            list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout
+        ):
+            batch = TreeBatch([trees[i] for i in micro], model.model.device)
+            mine, start = model.hidden(batch).split(CHUNK), self.start.hidden(batch).split(CHUNK)
+            for here, there in zip(mine, start, strict=True):
+                total += float(_kl_divergence(model.logits(here), self.start.logits(there)).sum())
+            tokens += len(batch.target)
+        return total / max(tokens, 1)
+
+
+def _kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(softmax(logits) || softmax(reference)) of each row, in float32."""
+    logp = torch.log_softmax(logits.float(), -1)
+    return (logp.exp() * (logp - torch.log_softmax(reference.float(), -1))).sum(-1)
+
+
+def _pairs(rows: Rows, processor: Processor) -> list[Tree]:
+    """Held-out preferences, as far as they fit the context; none when the rows are no preferences."""
+    try:
+        parsed = as_format(rows, Preference)
+    except (CastError, RowError):
+        return []
+    trees = []
+    for row in parsed:
+        assert isinstance(row, Preference)
+        try:
+            trees.append(tree(processor, row.prompt, [row.chosen, row.rejected]))
+        except Overlong:
+            continue
+    return trees
+
+
+def _texts(rows: Rows, processor: Processor) -> tuple[list[Tree], list[int]]:
+    """Held-out completions or texts with their length in characters."""
+    trees: list[Tree] = []
+    characters = []
+    for row in as_format(rows, (PromptCompletion, LanguageModeling)):
+        if isinstance(row, PromptCompletion):
+            try:
+                found = [tree(processor, row.prompt, [row.completion])]
+            except Overlong:
+                continue
+            text = row.completion
+        else:
+            assert isinstance(row, LanguageModeling)
+            found, text = document(processor, row.text), row.text
+        trees.extend(found)
+        characters.append(_length(text))
+    return trees, characters
+
+
+def _prompts(rows: Rows) -> list[tuple[Text, Mapping[str, Any]]]:
+    """Each different prompt once, with the other columns of its first row; none where rows have no prompts."""
+    try:
+        parsed = as_format(rows, PromptOnly)
+    except (CastError, RowError):
+        return []
+    found: dict[str, tuple[Text, Mapping[str, Any]]] = {}
+    for row in parsed:
+        assert isinstance(row, PromptOnly)
+        found.setdefault(repr(row.prompt), (row.prompt, row.columns))
+    return list(found.values())
+
+
+def _length(text: Text) -> int:
+    return len(text) if isinstance(text, str) else sum(len(message["content"]) for message in text)

@@ -1,0 +1,130 @@
+"""The one interface: what a method has to say so that the engine can train it.
+
+A simple objective writes two methods, `encode` (a row becomes an example) and `loss` (a batch becomes named terms); everything
+else has a default. Objectives are frozen dataclasses: each field is a hyper-parameter, a flag of the command and a line of
+`run.yaml`, and the docstring under a field is its help text.
+
+This module, like every method file, imports torch for type checking only, so that `teloi --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from teloi.data.formats import Format
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from teloi.batch.tree import Tree, TreeBatch
+    from teloi.data.processor import Processor
+    from teloi.models.roles import Models
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named part of a loss: it contributes `weight * sum(values) / count[per]`.
+
+    `per` names what the sum is averaged over ("tokens", "rows", "trees": the keys of the batch's `counts`); the engine adds the
+    counts up over all micro-batches and processes of a step first, so that accumulation never changes the gradient. A term of
+    weight 0 is a metric: it is logged, averaged in the same way, and carries no gradient.
+    """
+
+    values: Tensor
+    per: str = "rows"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Now:
+    """Where in the run we are: the optimiser step (from 0), steps in total, tokens seen; and the source of all randomness."""
+
+    step: int
+    total: int
+    seen: int = 0
+    seed: int = 0
+    micro: int = 0
+    rank: int = 0
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 at the first step and 1 at the last."""
+        return self.step / max(self.total - 1, 1)
+
+    def rng(self, name: str) -> np.random.Generator:
+        """A generator of its own for each name, step, micro-batch, process and seed: resuming and pairing of arms are exact."""
+        return np.random.default_rng([self.seed, self.step, self.micro, self.rank, zlib.crc32(name.encode())])
+
+
+class Objective:
+    """A training objective. Subclasses are frozen dataclasses; see `teloi.methods` for examples to copy.
+
+    Class variables: `reads` is the data format (the engine casts to it where a cast exists), `roles` the models the loss asks
+    for, `coupled` says that the loss is no sum over examples (the engine then makes one batch a step), `reference_sums` that of
+    the reference only each branch's summed log-probability is needed (computed once, no second model in memory), `defaults`
+    the settings of `TrainConfig` that suit the method better than the general ones.
+    """
+
+    reads: ClassVar[type[Format]]
+    roles: ClassVar[tuple[str, ...]] = ("policy",)
+    coupled: ClassVar[bool] = False
+    reference_sums: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def build(self, models: Models) -> nn.Module | None:
+        """The objective's own trainable or stateful parts; saved in every checkpoint."""
+        return None
+
+    def prepare(self, examples: Sequence[Tree], seed: int) -> Sequence[Tree]:
+        """One pass over all examples before training, e.g. to pair each with another one. Deterministic in `seed`."""
+        return examples
+
+    def encode(self, row: Any, processor: Processor) -> Tree | Sequence[Tree]:
+        """A row, parsed as `reads`, becomes one example or several. Deterministic."""
+        raise TypeError(f"{type(self).__name__} must define encode(row, processor)")
+
+    def collate(self, examples: Sequence[Tree], now: Now, device: Any) -> TreeBatch:
+        """Examples become a batch. Pure: all randomness comes from `now.rng(name)`."""
+        from teloi.batch.tree import TreeBatch
+
+        return TreeBatch(examples, device)
+
+    def loss(self, models: Models, batch: Any, now: Now) -> dict[str, Term]:
+        """The named terms of the loss of a micro-batch."""
+        raise TypeError(f"{type(self).__name__} must define loss(models, batch, now)")
+
+    def after_step(self, models: Models, now: Now) -> None:
+        """Runs after each optimiser step: moving averages, queues, counts."""
+
+    def parameter_groups(self, models: Models) -> list[dict[str, Any]] | None:
+        """Groups for the optimiser, in torch's form; None: all trainable parameters with the run's learning rate."""
+        return None
+
+    def export(self, models: Models, path: Path) -> None:
+        """Write what a user takes away besides the policy's transformers checkpoint, which the engine writes."""
+
+    def settings(self) -> dict[str, Any]:
+        """Hyper-parameters by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # subclasses are dataclasses
+
+
+@dataclass
+class Ledger:
+    """What a run has spent. Tokens are positions a model computed, without padding."""
+
+    steps: int = 0
+    rows: int = 0
+    trained_tokens: int = 0
+    scored_tokens: int = 0
+    computed_tokens: int = 0
+    train_seconds: float = 0.0
+    prepare_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    overlong: dict[str, int] = field(default_factory=dict)

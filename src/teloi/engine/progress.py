@@ -1,0 +1,80 @@
+"""Progress bars on what takes longer than two seconds; nothing where the output is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False)
+PATIENCE = 2.0
+"""Seconds before a bar appears."""
+
+
+def say(message: str) -> None:
+    """One line for the person who watches."""
+    console.print(message, markup=False)
+
+
+def track(items: Sequence[T], what: str) -> Iterator[T]:
+    """Iterate with a progress bar and an ETA, once it has taken two seconds."""
+    with bar(len(items), what) as advance:
+        for item in items:
+            yield item
+            advance("")
+
+
+class bar:
+    """A progress bar as a context manager; call it with a short note after each item. It appears after two seconds."""
+
+    def __init__(self, total: int, what: str) -> None:
+        self.total = total
+        self.what = what
+        self.count = 0
+
+    def __enter__(self) -> bar:
+        self.started = time.monotonic()
+        self.progress: Progress | None = None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+    def __call__(self, note: str) -> None:
+        self.count += 1
+        if self.progress is None and console.is_terminal and time.monotonic() - self.started > PATIENCE:
+            self.progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=console,
+                transient=True,
+            )
+            self.task = self.progress.add_task(self.what, total=self.total, note=note)
+            self.progress.start()
+        if self.progress:
+            self.progress.update(self.task, completed=self.count, note=note)
+
+
+def seconds(duration: float) -> str:
+    """A duration for people: 12 s, 3 min, 1 h 20 min."""
+    if duration < 90:
+        return f"{duration:.0f} s"
+    minutes = round(duration / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

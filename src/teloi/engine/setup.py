@@ -1,0 +1,143 @@
+"""What every run needs before its first step: the models in their roles, the numbers they compute with, the processor."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from teloi.batch.tree import Kind
+from teloi.data.processor import Processor
+from teloi.data.read import Rows
+from teloi.engine.config import TrainConfig
+from teloi.engine.objective import Objective
+from teloi.errors import UsageError
+from teloi.models.attention import TREE
+from teloi.models.load import load_model, load_tokenizer
+from teloi.models.probe import choose_layout
+from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
+from teloi.models.scratch import PRESETS, scratch_model, train_tokenizer
+
+REAL = 20_000_000
+"""Parameters from which a model is worth bfloat16."""
+
+
+@dataclass
+class Base:
+    """A loaded start model with its processor; runs take copies of it."""
+
+    model: PreTrainedModel
+    processor: Processor
+    layout: Kind
+    name: str
+
+    @property
+    def dtype(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
+
+
+def load_base(config: TrainConfig, rows: Rows) -> Base:
+    """The start model and tokenizer that a configuration names; "scratch:PRESET" makes both from the data."""
+    keep_memory()
+    torch.manual_seed(config.seed)
+    preset = config.model.removeprefix("scratch:")
+    if preset != config.model:
+        if preset not in PRESETS:
+            raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(PRESETS)}")
+        tokenizer = train_tokenizer(_texts(rows))
+        model = scratch_model(preset, tokenizer)
+    else:
+        tokenizer = load_tokenizer(config.model)
+        model = load_model(config.model, dtype=torch.float32)
+    model = model.to(dtype=_dtype(config, model))  # type: ignore[arg-type]  # transformers narrows nn.Module.to
+    limit = min(
+        config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length
+    )
+    processor = Processor(tokenizer, limit, config.overlong)
+    layout = choose_layout(model) if config.layout == "auto" else config.layout
+    if layout == "packed":
+        model.set_attn_implementation(TREE)
+    return Base(model.eval(), processor, layout, config.model)
+
+
+def make_models(
+    objective: Objective, base_model: PreTrainedModel, layout: Kind, config: TrainConfig
+) -> Models:
+    """The roles an objective asks for. `base_model` becomes the policy: it is trained in place."""
+    if unknown := set(objective.roles) - {"policy", "reference"}:
+        raise UsageError(
+            f"{type(objective).__name__} asks for roles nobody provides: {', '.join(sorted(unknown))}"
+        )
+    policy: Any = base_model
+    if config.gradient_checkpointing:
+        base_model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.lora:
+        policy = _with_adapter(base_model, config)
+    if config.torch_compile:
+        base_model.base_model.compile()
+    chunk = config.micro_tokens if objective.coupled else None
+    models = Models(LanguageModel(policy, layout, chunk))
+    if "reference" in objective.roles:
+        if config.lora:
+            models.reference = FrozenReference(models.policy, policy.disable_adapter)
+        elif objective.reference_sums:
+            models.reference = CachedReference()
+        else:
+            import copy
+
+            frozen = copy.deepcopy(base_model).requires_grad_(False).eval()
+            models.reference = FrozenReference(LanguageModel(frozen, layout))
+    models.parts = objective.build(models)
+    return models
+
+
+def _with_adapter(model: PreTrainedModel, config: TrainConfig) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(config.seed)
+    adapter = LoraConfig(
+        r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return get_peft_model(model, adapter)
+
+
+def _dtype(config: TrainConfig, model: PreTrainedModel) -> torch.dtype:
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)  # type: ignore[no-any-return]
+    real = sum(p.numel() for p in model.parameters()) >= REAL
+    return torch.bfloat16 if real and has_bfloat16() else torch.float32
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _texts(rows: Rows) -> list[str]:
+    """Every string of every row, for training a tokenizer."""
+
+    def strings(value: Any) -> list[str]:
+        if isinstance(value, str):
+            return [value]
+        if isinstance(value, dict):
+            return [s for v in value.values() for s in strings(v)]
+        return [s for v in value for s in strings(v)] if isinstance(value, (list, tuple)) else []
+
+    return [text for row in rows for text in strings(dict(row))]
+
+
+@functools.cache
+def keep_memory() -> None:
+    """Have glibc keep freed memory instead of returning it to the system after every step: a quarter faster on CPU."""
+    if platform.libc_ver()[0] == "glibc" and not torch.cuda.is_available():
+        libc = ctypes.CDLL(None)
+        mmap_threshold, trim_threshold, most = -3, -1, 2**31 - 1
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, most)

@@ -1,0 +1,33 @@
+"""One micro-batch of an objective as a module, so that whatever wraps modules (accelerate, DDP, FSDP) sees the whole loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from teloi.engine.objective import Now, Objective
+from teloi.models.roles import Models
+
+
+class Step(nn.Module):
+    """`forward(batch, now, counts)` gives the micro-batch's share of the step's loss and of every logged term.
+
+    `counts` are those of the whole step, so that the shares of all micro-batches add up to the loss of the step.
+    """
+
+    def __init__(self, models: Models, objective: Objective) -> None:
+        super().__init__()
+        self.models = models
+        self.objective = objective
+        self.policy = models.policy.model
+        self.parts = models.parts
+
+    def forward(self, batch: Any, now: Now, counts: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = self.objective.loss(self.models, batch, now)
+        shares = {name: term.values.sum() / counts[term.per] for name, term in terms.items()}
+        loss = sum(term.weight * shares[name] for name, term in terms.items() if term.weight)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"{type(self.objective).__name__}.loss gave no term with a weight")
+        return loss, {"loss": loss.detach(), **{name: share.detach() for name, share in shares.items()}}

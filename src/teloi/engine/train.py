@@ -1,0 +1,218 @@
+"""`teloi train`: one objective, one model, one data set, one directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import teloi
+from teloi.batch.tree import Tree
+from teloi.data.read import read
+from teloi.engine.callbacks import Listeners
+from teloi.engine.config import TrainConfig
+from teloi.engine.dataset import encode
+from teloi.engine.directory import RunDirectory, writing
+from teloi.engine.evaluate import mean_terms
+from teloi.engine.loop import Hooks, Record, Trainer
+from teloi.engine.objective import Ledger, Objective
+from teloi.engine.plan import Plan, make_plan
+from teloi.engine.preview import preview
+from teloi.engine.progress import bar, say, seconds
+from teloi.engine.reference import fingerprint, with_reference_sums
+from teloi.engine.setup import Base, load_base, make_models
+from teloi.errors import UsageError
+from teloi.models.roles import CachedReference, Models
+
+# Settings that change how a run is watched or stored, not what comes out of it.
+INCIDENTAL = ("output_dir", "resume", "overwrite", "dry_run", "save_steps", "report_to")
+
+DEFAULT_DATA = "instructions"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a finished run lies, what it cost, and its last record; `evaluation` holds the terms on held-out rows, if any."""
+
+    path: Path
+    ledger: Ledger
+    last: Record
+    evaluation: dict[str, float]
+
+
+def train(
+    objective: Objective, config: TrainConfig, method: str | None = None, callbacks: Sequence[Any] = ()
+) -> TrainResult | None:
+    """Train a model and leave a transformers checkpoint in `config.output_dir`. None after a dry run.
+
+    `method` is the name under which the run is repeated ("dpo", "my_file.py:MyObjective"); `callbacks` are transformers' own.
+    Everything that can be wrong with the input is found before the first step and raised as a TeloiError.
+    """
+    started = time.monotonic()
+    name = method or type(objective).__name__
+    rows = read(config.data or DEFAULT_DATA, "train", config.limit)
+    directory = RunDirectory(config.output_dir or Path("runs") / name.rsplit(":")[-1].lower())
+    if not (config.dry_run or config.resume or config.overwrite) and directory.path.exists():
+        directory.claim({}, resume=False, overwrite=False)  # refuse before the model is loaded
+    base = load_base(config, rows)
+    encoded = encode(objective, rows, base.processor)
+    say(f"{rows.name}: {encoded}")
+    held_out = (
+        encode(objective, read(config.eval_data, "test", config.limit), base.processor)
+        if config.eval_data
+        else None
+    )
+
+    plan = plan_for(objective, config, [example.size for example in encoded.examples], base)
+    record = {
+        "teloi": teloi.__version__,
+        "method": name,
+        "objective": objective.settings(),
+        "train": {n: _plain(v) for n, v in asdict(config).items() if n not in INCIDENTAL},
+        "data": {
+            "name": rows.name,
+            "rows": len(rows),
+            "examples": len(encoded.examples),
+            "hash": _hash(encoded.examples),
+        },
+        "versions": _versions(),
+    }
+    if config.dry_run:
+        models = make_models(objective, base.model, base.layout, config)
+        preview(objective, models, base, encoded.examples, plan, config)
+        return None
+
+    continued = directory.claim(record, resume=config.resume, overwrite=config.overwrite)
+    if continued and directory.finished:
+        raise UsageError(f"{directory.path} is finished: there is nothing to resume")
+
+    # The model is hashed before training changes it.
+    examples, evaluation_examples = encoded.examples, held_out.examples if held_out else []
+    models = make_models(objective, base.model, base.layout, config)
+    ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
+    if isinstance(models.reference, CachedReference):
+        model_hash = fingerprint(base.model)
+        used = (i for step in range(plan.steps) for i in plan.examples(step))
+        examples, ledger.computed_tokens = with_reference_sums(
+            examples, used, models.policy, config.micro_tokens, model_hash
+        )
+        if evaluation_examples:
+            everything = range(len(evaluation_examples))
+            evaluation_examples, _ = with_reference_sums(
+                evaluation_examples, everything, models.policy, config.micro_tokens, model_hash
+            )
+    ledger.prepare_seconds = time.monotonic() - started
+
+    log = directory.metrics
+    hooks = Hooks(failed=directory.save_batch)
+    trainer = Trainer(objective, models, examples, plan, config, directory.checkpoints, hooks, ledger)
+    done = trainer.resume() if continued else 0
+    directory.rewind(done)
+    say(_announcement(name, base, plan, config, done))
+    listeners = Listeners(callbacks, config, directory.path, models.policy.model, trainer)
+    last: Record = {}
+    with writing(directory.path), bar(plan.steps, name) as advance, log.open("a") as lines, listeners:
+
+        def evaluate_now(record: Record) -> None:
+            found = mean_terms(objective, models, evaluation_examples, config)
+            record.update({f"eval_{term}": value for term, value in found.items()})
+
+        def write(record: Record) -> None:
+            due = config.eval_steps is not None and record["step"] % config.eval_steps == 0
+            if evaluation_examples and (due or record["step"] == plan.steps):
+                evaluate_now(record)
+            lines.write(json.dumps(record) + "\n")
+            lines.flush()
+            listeners.log(record)
+
+        hooks.record = write
+        hooks.saved = listeners.saved
+        for _ in range(done):
+            advance("resumed")
+        for last in trainer.run():
+            advance(
+                f"loss {last['loss']:.4f}, {trainer.ledger.trained_tokens / max(trainer.ledger.train_seconds, 1e-9):,.0f} tokens/s"
+            )
+            listeners.step(int(last["step"]))
+            if listeners.stopped:
+                say(f"stopped by a callback after step {int(last['step'])}")
+                break
+        export(objective, models, base, directory.path)
+        last = last or directory.records()[-1]
+        evaluation = {n.removeprefix("eval_"): v for n, v in last.items() if n.startswith("eval_")}
+        directory.finish(record, {**asdict(trainer.ledger), "last": last})
+    say(
+        f"{plan.steps:,} steps, {trainer.ledger.trained_tokens:,} tokens in {seconds(trainer.ledger.train_seconds)}; "
+        f"the model is in {directory.path}"
+    )
+    return TrainResult(directory.path, trainer.ledger, last, evaluation)
+
+
+def plan_for(objective: Objective, config: TrainConfig, lengths: Sequence[int], base: Base) -> Plan:
+    """The plan of a run of this objective over examples of these lengths."""
+    return make_plan(
+        list(lengths),
+        batch_size=config.batch_size,
+        micro_tokens=config.micro_tokens,
+        seed=config.seed,
+        epochs=config.num_train_epochs,
+        max_steps=config.max_steps,
+        budget=config.amount,
+        kind=base.layout,
+        whole=objective.coupled,
+    )
+
+
+def export(objective: Objective, models: Models, base: Base, path: Path) -> None:
+    """A plain transformers checkpoint (adapters merged beside the adapter itself), the tokenizer, the objective's own extras."""
+    model: Any = models.policy.model
+    if hasattr(model, "merge_and_unload"):
+        model.save_pretrained(path / "adapter")
+        model = model.merge_and_unload()
+    model.set_attn_implementation("sdpa")
+    model.save_pretrained(path)
+    base.processor.tokenizer.save_pretrained(path)
+    objective.export(models, path)
+
+
+def _announcement(name: str, base: Base, plan: Plan, config: TrainConfig, done: int) -> str:
+    how = "trees packed into rows, no padding" if base.layout == "packed" else "one padded row a completion"
+    resumed = f", resumed after step {done:,}" if done else ""
+    return (
+        f"{name}: {base.name} in {base.dtype}, {how}; {plan.steps:,} steps of {min(config.batch_size, plan.rows)} rows, "
+        f"{plan.tokens:,} tokens, {plan.epochs:.2g} epochs{resumed}"
+    )
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _hash(examples: Sequence[Tree]) -> str:
+    digest = hashlib.sha256()
+    for tree in examples:
+        digest.update(tree.prompt.tobytes())
+        for branch in tree.branches:
+            digest.update(branch.ids.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers", "accelerate", "peft")},
+    }
+
+
+def with_defaults(
+    objective: type[Objective] | Objective, config: TrainConfig, given: set[str]
+) -> TrainConfig:
+    """The configuration with the method's own defaults where the user gave nothing."""
+    return replace(config, **{n: v for n, v in objective.defaults.items() if n not in given})

@@ -1,0 +1,1 @@
+"""The methods, in wings by what they are for; one file a method family."""

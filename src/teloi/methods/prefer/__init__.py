@@ -1,0 +1,1 @@
+"""Objectives that learn from comparisons and judgements of completions."""

@@ -1,0 +1,306 @@
+"""Direct preference optimisation and its relatives: losses on the log-ratio of policy to reference of a chosen and a rejected
+completion. Fourteen of them are compared in "Unpacking DPO and PPO" (Ivison et al., 2024); each is one line here and one pure
+function in `teloi.losses.preference`, where the equation is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from teloi import losses
+from teloi.errors import UsageError
+from teloi.methods.prefer.pairs import PairObjective, Pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DPO(PairObjective):
+    """Direct preference optimisation (Rafailov et al., 2023, eq. 7).
+
+    Loss: -log sigmoid(beta * (log-ratio of chosen - log-ratio of rejected)), log-ratios summed over tokens. With label smoothing
+    it is conservative DPO (cDPO): labels are taken to be wrong with that probability.
+
+    The first method to try on preference pairs. When replies grow long, see dpo-norm and simpo; when pairs are noisy, robust.
+    """
+
+    beta: float = 0.1
+    """Strength of the pull towards the reference: small values move further."""
+    label_smoothing: float = 0.0
+    """Assumed share of wrong labels, in [0, 0.5)."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+        check_smoothing(self.label_smoothing)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.dpo(*pairs.ratios, self.beta, self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class DPONorm(PairObjective):
+    """Length-normalised DPO (Tülu 3, Lambert et al., 2024, section 5.1): log-ratios are means over tokens.
+
+    Loss: -log sigmoid(beta * (mean log-ratio of chosen - mean log-ratio of rejected)). beta belongs to means: 5 to 10, where dpo
+    has 0.1. Use it when dpo makes replies longer than you want.
+    """
+
+    beta: float = 5.0
+    """Strength of the pull towards the reference, for log-ratios a token."""
+    label_smoothing: float = 0.0
+    """Assumed share of wrong labels, in [0, 0.5)."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+        check_smoothing(self.label_smoothing)
+
+    def rewards(self, pairs: Pairs) -> Tensor:
+        return self.beta * pairs.mean_ratios
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.dpo_norm(*pairs.mean_ratios, self.beta, self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class IPO(PairObjective):
+    """Identity preference optimisation on log-ratios a token (Azar et al., 2023, eq. 17, normalised by length as in TRL).
+
+    Loss: (mean log-ratio of chosen - mean log-ratio of rejected - 1 / (2 beta))^2. The margin has a target and cannot grow without
+    bound, so it overfits clean, deterministic preferences less than dpo. The paper writes sums: that is ipo-sum, and its beta is
+    not comparable.
+    """
+
+    beta: float = 0.1
+    """The target margin is 1 / (2 beta)."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def rewards(self, pairs: Pairs) -> Tensor:
+        return self.beta * pairs.mean_ratios
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.ipo(*pairs.ratios, *pairs.lengths, self.beta)
+
+
+@dataclass(frozen=True)
+class IPOSum(PairObjective):
+    """Identity preference optimisation as its paper writes it (Azar et al., 2023, eq. 17): log-ratios summed over tokens.
+
+    Loss: (log-ratio of chosen - log-ratio of rejected - 1 / (2 beta))^2.
+    """
+
+    beta: float = 0.1
+    """The target margin is 1 / (2 beta)."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.ipo_sum(*pairs.ratios, self.beta)
+
+
+@dataclass(frozen=True)
+class Hinge(PairObjective):
+    """Hinge loss on the margin (SLiC, Zhao et al., 2023; as a DPO loss in RSO, Liu et al., 2023): max(0, 1 - beta * margin).
+
+    Pairs that are already apart by 1 / beta no longer pull.
+    """
+
+    beta: float = 0.1
+    """The margin at which a pair stops to count is 1 / beta."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.hinge(*pairs.ratios, self.beta)
+
+
+@dataclass(frozen=True)
+class Robust(PairObjective):
+    """Robust DPO (Ray Chowdhury et al., 2024, eq. 9): an unbiased estimate of the DPO loss under labels flipped at a known rate."""
+
+    beta: float = 0.1
+    """Strength of the pull towards the reference."""
+    label_smoothing: float = 0.1
+    """Share of flipped labels, in [0, 0.5); at 0 it is dpo."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+        check_smoothing(self.label_smoothing)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.robust(*pairs.ratios, self.beta, self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class EXOPair(PairObjective):
+    """Efficient exact optimisation on pairs (Ji et al., 2024, eq. 16): the reverse KL from the model's preference to the smoothed label."""
+
+    beta: float = 0.1
+    """Strength of the pull towards the reference."""
+    label_smoothing: float = 1e-3
+    """Smoothing of the label, in (0, 0.5): the reverse KL needs it above 0."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+        check_smoothing(self.label_smoothing)
+        if self.label_smoothing == 0:
+            raise UsageError(
+                "exo-pair needs a label_smoothing above 0: the reverse KL to a certain label is infinite"
+            )
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.exo_pair(*pairs.ratios, self.beta, self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class NCAPair(PairObjective):
+    """Noise-contrastive alignment on pairs (Chen et al., 2024): also keeps the likelihood of the chosen completion from falling."""
+
+    beta: float = 0.1
+    """Strength of the pull towards the reference."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.nca_pair(*pairs.ratios, self.beta)
+
+
+@dataclass(frozen=True)
+class BCOPair(PairObjective):
+    """Binary classifier optimisation on pairs (Jung et al., 2024), without its running reward shift."""
+
+    beta: float = 0.1
+    """Strength of the pull towards the reference."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.bco_pair(*pairs.ratios, self.beta)
+
+
+@dataclass(frozen=True)
+class SPPOHard(PairObjective):
+    """Self-play preference optimisation with hard labels (Wu et al., 2024, eq. 4.7): each log-ratio has a target, +-1 / (2 beta)."""
+
+    beta: float = 0.1
+    """The targets are 1 / (2 beta) for chosen and -1 / (2 beta) for rejected."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.sppo_hard(*pairs.ratios, self.beta)
+
+
+@dataclass(frozen=True)
+class AOT(PairObjective):
+    """Alignment by optimal transport (Melnyk et al., 2024): the batch's margins shall dominate the reference's, quantile by quantile.
+
+    Policy margins and reference margins are sorted apart, so the loss couples the whole batch: use a large batch size.
+    """
+
+    coupled = True
+    beta: float = 0.1
+    """Strength of the pull towards the reference."""
+    label_smoothing: float = 0.0
+    """Assumed share of wrong labels, in [0, 0.5)."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+        check_smoothing(self.label_smoothing)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.aot(*pairs.policy, *pairs.reference, self.beta, self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class AOTUnpaired(PairObjective):
+    """Alignment by optimal transport without pairing (Melnyk et al., 2024): chosen log-ratios shall dominate rejected ones as a set.
+
+    Both sets are sorted apart, so the loss couples the whole batch: use a large batch size.
+    """
+
+    coupled = True
+    beta: float = 0.1
+    """Strength of the pull towards the reference."""
+    label_smoothing: float = 0.0
+    """Assumed share of wrong labels, in [0, 0.5)."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+        check_smoothing(self.label_smoothing)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.aot_unpaired(*pairs.ratios, self.beta, self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class APOZero(PairObjective):
+    """Anchored preference optimisation, zero (D'Oosterlinck et al., 2024): chosen up, rejected down, each by itself.
+
+    Loss: 1 - sigmoid(beta * log-ratio of chosen) + sigmoid(beta * log-ratio of rejected). For pairs whose chosen side is better than
+    what the model writes; apo-down is for a model that is already better than the data.
+    """
+
+    beta: float = 0.1
+    """Strength of the pull towards the reference."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.apo_zero(*pairs.ratios, self.beta)
+
+
+@dataclass(frozen=True)
+class APODown(PairObjective):
+    """Anchored preference optimisation, down (D'Oosterlinck et al., 2024): both sides down, the rejected one more.
+
+    Loss: sigmoid(beta * log-ratio of chosen) + 1 - sigmoid(beta * margin). For a model that is already better than its chosen
+    completions.
+    """
+
+    beta: float = 0.1
+    """Strength of the pull towards the reference."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.apo_down(*pairs.ratios, self.beta)
+
+
+@dataclass(frozen=True)
+class DiscoPOP(PairObjective):
+    """Discovered preference optimisation (Lu et al., 2024): logistic and exponential losses mixed by the margin itself."""
+
+    beta: float = 0.05
+    """Strength of the pull towards the reference."""
+    tau: float = 0.05
+    """Temperature of the mixing weight sigmoid(beta * margin / tau)."""
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+        if not self.tau > 0:
+            raise UsageError(f"tau must be above 0, not {self.tau}")
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return losses.discopop(*pairs.ratios, self.beta, self.tau)
+
+
+def check_beta(beta: float) -> None:
+    """UsageError unless beta is above 0."""
+    if not beta > 0:
+        raise UsageError(f"beta must be above 0, not {beta}")
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """UsageError unless label smoothing lies in [0, 0.5)."""
+    if not 0 <= label_smoothing < 0.5:
+        raise UsageError(f"label_smoothing must lie in [0, 0.5), not {label_smoothing}")

@@ -1,0 +1,1 @@
+"""Objectives that start from raw text."""

@@ -1,0 +1,38 @@
+"""Causal language modelling: predict every token of a text from those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from teloi.data.formats import LanguageModeling
+from teloi.engine.objective import Now, Objective, Term
+
+if TYPE_CHECKING:
+    from teloi.batch.tree import Tree, TreeBatch
+    from teloi.data.processor import Processor
+    from teloi.models.roles import Models
+
+
+@dataclass(frozen=True)
+class CLM(Objective):
+    """Next-token prediction on raw text, from scratch or continued.
+
+    Loss: the mean of -log p(token | text before it) over all tokens of the step. Texts longer than the context are cut into
+    blocks; each text ends with the end token.
+
+    Use it to train a model from random weights (`--model scratch:small`, with a tokenizer trained on the data) or to adapt a
+    pretrained one to a domain. Not for instructions: sft learns from the answers only.
+    """
+
+    reads = LanguageModeling
+    defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 5e-5}
+
+    def encode(self, row: LanguageModeling, processor: Processor) -> Sequence[Tree]:
+        from teloi.data.encode import document
+
+        return document(processor, row.text)
+
+    def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
+        return {"nll": Term(-batch.weight * models.policy.logps(batch), per="tokens")}

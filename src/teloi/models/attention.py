@@ -1,0 +1,77 @@
+"""Attention that follows the trees of a packed row, for any transformers decoder that takes an attention function.
+
+The function is registered with transformers under `TREE`; while a model uses it, no attention mask is ever built: the backbone
+call carries a `TreeStructure` (keyword `tree`) down to every layer, which computes one small product for each tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from teloi.batch.structure import TreeStructure
+
+TREE = "teloi_tree"
+
+# Keyword arguments that change the arithmetic of attention and that this function does not know: it must refuse them.
+UNKNOWN = ("softcap", "s_aux", "position_bias")
+
+
+def tree_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    tree: TreeStructure,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Scaled dot-product attention within each tree. query [1 h t d], key and value [1 g t d] (g divides h) -> [1 t h d].
+
+    NotImplementedError when the layer asks for arithmetic beyond scaling, dropout and a sliding window.
+    """
+    if unknown := [name for name in UNKNOWN if kwargs.get(name) is not None]:
+        raise NotImplementedError(f"tree attention does not know {', '.join(unknown)}")
+    if groups := query.shape[1] // key.shape[1] - 1:
+        key = key.repeat_interleave(groups + 1, dim=1)
+        value = value.repeat_interleave(groups + 1, dim=1)
+    # split, not slices: its backward concatenates once instead of adding a row-sized zero tensor for every tree.
+    parts = zip(*(states.split(tree.sizes, dim=2) for states in (query, key, value)), strict=True)
+    outputs = []
+    for index, (q, k, v) in enumerate(parts):
+        mask = tree.mask(index, sliding_window)
+        outputs.append(
+            F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
+            )
+        )
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    return None
+
+
+AttentionInterface.register(TREE, tree_attention)
+AttentionMaskInterface.register(TREE, _no_mask)
+
+
+@contextmanager
+def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """The model with another attention implementation for a while, e.g. "sdpa" to generate from a model that trains on trees."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -1,0 +1,171 @@
+"""Models by their role in a run: what an objective may ask of the policy and of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from teloi.batch.tree import Kind, TreeBatch
+from teloi.losses.logps import logps_from_logits, token_logps
+
+READ_CHUNK = 256
+"""Positions whose vocabulary logits exist at the same time."""
+
+REFERENCE_SUMS = "reference_sums"
+"""Column of a tree that holds the reference's `branch_sums`, float [k], computed once before training."""
+
+
+class LanguageModel:
+    """A causal model as objectives see it. n: scored tokens of a batch, d: hidden width, v: vocabulary.
+
+    `model` may carry a PEFT adapter. With `chunk` set, a batch of more positions is encoded in parts of that many, each recomputed
+    in the backward pass: what lets a loss that couples its whole batch train in bounded memory.
+    """
+
+    def __init__(self, model: PreTrainedModel, layout: Kind, chunk: int | None = None) -> None:
+        self.model = model
+        self.layout = layout
+        self.chunk = chunk
+        self.inner: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.head = self.inner.get_output_embeddings()
+        # The fast path multiplies by the head's matrix itself; anything around the head (soft cap, scale, adapter) needs the head.
+        config = self.inner.config
+        wrapped = any(
+            getattr(config, name, None)
+            for name in ("final_logit_softcapping", "logits_scaling", "logit_scale")
+        )
+        self.plain_head = type(self.head) is nn.Linear and not wrapped
+
+    def hidden(self, batch: TreeBatch) -> Float[Tensor, "n d"]:
+        """Last hidden state at the positions that predict the scored tokens."""
+        layout = batch.layout(self.layout)
+        arguments: dict[str, Any] = {
+            "input_ids": layout.input_ids,
+            "position_ids": layout.position_ids,
+            "use_cache": False,
+        }
+        if layout.structure is not None:
+            arguments["tree"] = layout.structure
+        else:
+            arguments["attention_mask"] = layout.attention_mask
+            if not _takes_positions(self.inner):
+                del arguments["position_ids"]
+        states = self.inner.base_model(**arguments).last_hidden_state
+        return states.flatten(0, 1)[layout.source]
+
+    def logps(self, batch: TreeBatch) -> Float[Tensor, " n"]:
+        """log p of each scored token given what it sees, float32."""
+        if self.chunk is not None and batch.size > self.chunk and torch.is_grad_enabled():
+            parts = batch.split(self.chunk)
+            return torch.cat([checkpoint(self._logps, part, use_reentrant=False) for part in parts])
+        return self._logps(batch)
+
+    def _logps(self, batch: TreeBatch) -> Float[Tensor, " n"]:
+        hidden = self.hidden(batch)
+        if self.plain_head:
+            return token_logps(hidden, self.head.weight, batch.target, self.head.bias)
+        parts = zip(hidden.split(READ_CHUNK), batch.target.split(READ_CHUNK), strict=True)
+        return torch.cat([checkpoint(self._chunk_logps, h, t, use_reentrant=False) for h, t in parts])
+
+    def _chunk_logps(self, hidden: Float[Tensor, "c d"], target: Tensor) -> Float[Tensor, " c"]:
+        return logps_from_logits(self.logits(hidden), target)
+
+    def branch_sums(self, batch: TreeBatch) -> Float[Tensor, "k trees"]:
+        """Summed log-probability of each branch."""
+        return batch.branch_sums(self.logps(batch))
+
+    def read(self, batch: TreeBatch, fn: Callable[..., Tensor], *aligned: Tensor) -> Tensor:
+        """`fn(logits [c v], *aligned [c ...])` over chunks of the scored positions, results concatenated; recomputed in backward.
+
+        For losses over the whole vocabulary: no [n v] tensor ever exists.
+        """
+        parts = zip(*(tensor.split(READ_CHUNK) for tensor in (self.hidden(batch), *aligned)), strict=True)
+
+        def one(hidden: Tensor, *rest: Tensor) -> Tensor:
+            return fn(self.logits(hidden), *rest)
+
+        return torch.cat([checkpoint(one, *part, use_reentrant=False) for part in parts])
+
+    def logits(self, hidden: Float[Tensor, "c d"]) -> Float[Tensor, "c v"]:
+        """Vocabulary logits of hidden states as the architecture defines them, soft cap and scale included."""
+        config = self.inner.config
+        logits = self.head(hidden)
+        if scale := getattr(config, "logits_scaling", None):
+            logits = logits / scale
+        if scale := getattr(config, "logit_scale", None):
+            logits = logits * scale
+        if cap := getattr(config, "final_logit_softcapping", None):
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+
+class Reference(Protocol):
+    """What objectives may ask of the frozen start model; no gradients flow from it."""
+
+    def branch_sums(self, batch: TreeBatch) -> Float[Tensor, "k trees"]: ...
+
+    def logps(self, batch: TreeBatch) -> Float[Tensor, " n"]: ...
+
+
+class FrozenReference:
+    """The reference as a language model under `without_adapter` (PEFT: the policy with its adapter off), or a model of its own."""
+
+    def __init__(
+        self, model: LanguageModel, frozen: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> None:
+        self.model = model
+        self.frozen = frozen
+
+    def logps(self, batch: TreeBatch) -> Float[Tensor, " n"]:
+        with torch.no_grad(), self.frozen():
+            return self.model.logps(batch)
+
+    def branch_sums(self, batch: TreeBatch) -> Float[Tensor, "k trees"]:
+        return batch.branch_sums(self.logps(batch))
+
+
+class CachedReference:
+    """The reference's branch sums, computed once before training and carried by every tree: no second model in memory."""
+
+    def branch_sums(self, batch: TreeBatch) -> Float[Tensor, "k trees"]:
+        return batch.columns[REFERENCE_SUMS].T
+
+    def logps(self, batch: TreeBatch) -> Float[Tensor, " n"]:
+        raise RuntimeError(
+            "this objective declared that the reference's sums suffice (reference_sums = True)"
+        )
+
+
+@dataclass
+class Models:
+    """The models of a run by role, and the objective's own parts (`Objective.build`)."""
+
+    policy: LanguageModel
+    reference: Reference | None = None
+    parts: nn.Module | None = None
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode without gradients, its training mode restored afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _takes_positions(model: PreTrainedModel) -> bool:
+    import inspect
+
+    return "position_ids" in inspect.signature(type(model.base_model).forward).parameters
