@@ -70,9 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"teloi: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resume = (
-            "; the same command with --resume goes on from the last checkpoint" if args[0] == "train" else ""
-        )
+        resume = "; the same command with --resume goes on from the last checkpoint" if args[0] == "train" else ""
         print(f"\nteloi: interrupted{resume}", file=sys.stderr)
         return 130
     except BrokenPipeError:

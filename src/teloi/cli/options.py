@@ -13,6 +13,8 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 
 import tyro
 
+from teloi.errors import UsageError
+
 T = TypeVar("T")
 
 
@@ -41,7 +43,7 @@ def parse_groups(
 
 def flags(owner: type, given: Mapping[str, Any] | None = None, leave_out: Container[str] = ()) -> type:
     """A group of flags: the fields of the dataclass `owner`, with its defaults unless others are `given`."""
-    docs, hints = attribute_docs(owner), get_type_hints(owner)
+    docs, hints = attribute_docs(owner), get_type_hints(owner, include_extras=True)
     members = []
     for f in fields(owner):
         if f.name in leave_out:
@@ -52,6 +54,22 @@ def flags(owner: type, given: Mapping[str, Any] | None = None, leave_out: Contai
         about = tyro.conf.arg(help=docs.get(f.name), help_behavior_hint=hint)
         members.append((f.name, Annotated[_quick(hints[f.name]), about], _default(default)))
     return make_dataclass(owner.__name__, members, namespace={"__doc__": inspect.getdoc(owner)})
+
+
+def named(args: Sequence[str]) -> set[str]:
+    """The fields whose flags stand among these words."""
+    found = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in args if word.startswith("--")}
+    return found | {name.removeprefix("no_") for name in found}
+
+
+def one_value(hint: Any, text: str, what: str) -> Any:
+    """`text` read as a value of that type; `UsageError` that begins with `what` if it is none."""
+    text = text.capitalize() if hint is bool else text
+    try:
+        return tyro.cli(_quick(hint), args=[text], console_outputs=False, config=(tyro.conf.DisallowNone,))
+    except SystemExit:
+        kind = getattr(hint, "__name__", str(hint))
+        raise UsageError(f"{what} cannot be {text!r} ({kind})") from None
 
 
 def values(instance: Any) -> dict[str, Any]:

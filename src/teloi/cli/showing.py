@@ -68,12 +68,8 @@ def related(method: Method) -> Iterator[tuple[str, str]]:
     """The other methods by what they share with this one: the source, stage and data, or the stage alone."""
     others = [m for m in METHODS if m != method]
     same_source = [m for m in others if m.origin == method.origin]
-    same_data = [
-        m for m in others if (m.stage, m.reads) == (method.stage, method.reads) and m not in same_source
-    ]
-    same_stage = [
-        m for m in others if m.stage == method.stage and m.reads != method.reads and m not in same_source
-    ]
+    same_data = [m for m in others if (m.stage, m.reads) == (method.stage, method.reads) and m not in same_source]
+    same_stage = [m for m in others if m.stage == method.stage and m.reads != method.reads and m not in same_source]
     for title, members in (
         ("same source", same_source),
         ("same stage and data", same_data),
@@ -115,19 +111,11 @@ def _data(reads: type[Format]) -> str:
 
 
 def _commands(name: str, objective: type[Objective]) -> str:
-    return "\n".join(
-        f"  {line}"
-        for line in (
-            f"teloi train {name}",
-            f"teloi train {name} --model YOUR_MODEL --data {_file_for(objective)} --dry-run",
-            f"teloi compare sft {name} --data {_file_for(objective)} --budget 200k",
-            f"teloi train {name} --help",
-        )
-    )
-
-
-def _file_for(objective: type[Objective]) -> str:
-    return f"your-{objective.reads.name}.jsonl"
+    data = f"--data your-{objective.reads.name}.jsonl"
+    lines = [f"teloi train {name}", f"teloi train {name} --model YOUR_MODEL {data} --dry-run"]
+    if name != "sft" and "prompt" in objective.reads.needs:
+        lines.append(f"teloi compare sft {name} {data} --budget 200k")
+    return "\n".join(f"  {line}" for line in [*lines, f"teloi train {name} --help"])
 
 
 def _columns() -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from teloi.catalogue import resolve
+from teloi.catalogue import find, is_file, resolve
 from teloi.cli.options import flags, parse_groups
 from teloi.engine.config import TrainConfig
 from teloi.errors import UsageError
@@ -33,52 +33,61 @@ class Source:
 
 def train(args: Sequence[str]) -> None:
     """The verb `train`."""
-    objective, config = parse_run(args)
+    method, objective, config = parse_run(args)
     from teloi.engine.train import train as run
 
-    run(objective, config)
+    run(objective, config, method)
 
 
-def parse_run(args: Sequence[str]) -> tuple[Objective, TrainConfig]:
-    """The objective and the settings that these words ask for: METHOD first, then flags.
+def parse_run(args: Sequence[str]) -> tuple[str, Objective, TrainConfig]:
+    """The method's name, the objective and the settings that these words ask for: METHOD first, then flags.
 
     With `--config run.yaml` METHOD may be left out; with another METHOD than the saved run's only the
-    settings of the run are taken over. Flags override what is saved.
+    settings of the run are taken over. Flags override what is saved; `--resume` goes on in its directory.
     """
     name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else (None, args)
-    saved = _saved(rest)
+    path = _saved_run(rest)
+    saved = read_run(path) if path else {}
     name = name or saved.get("method")
     if name is None:
         if {"-h", "--help"} & set(rest):
-            parse_groups(
-                {"run": flags(TrainConfig), "saved": flags(Source)}, rest, "teloi train METHOD", GENERAL
-            )
-        raise UsageError(
-            "which method? It stands first: teloi train dpo --data pairs.jsonl; `teloi list` names them"
-        )
+            parse_groups({"run": flags(TrainConfig), "saved": flags(Source)}, rest, "teloi train METHOD", GENERAL)
+        raise UsageError("which method? It stands first: teloi train dpo --data pairs.jsonl; `teloi list` names all")
+    name = name if is_file(name) else find(name).name
     kind = resolve(name)
     own = saved.get("objective", {}) if saved.get("method") == name else {}
     groups = {
         "objective": flags(kind, own),
-        "run": flags(TrainConfig, {**kind.defaults, **saved.get("config", {})}),
+        "run": flags(TrainConfig, {**kind.defaults, **saved.get("train", {})}),
         "saved": flags(Source),
     }
-    about = (
-        f"Train a model with {name}; `teloi show {name}` says when to use it. Flags of the method come first."
-    )
+    about = f"Train a model with {name}; `teloi show {name}` says when to use it. Flags of the method come first."
     parsed = parse_groups(groups, rest, f"teloi train {name}", about)
-    return kind(**parsed["objective"]), TrainConfig(**parsed["run"])
-
-
-def _saved(args: Sequence[str]) -> dict[str, Any]:
-    """The run that `--config` names, looked for before flags are parsed because it decides their defaults."""
-    path = None
-    for flag, value in pairwise([*args, ""]):
-        name, equals, attached = flag.partition("=")
-        if name == "--config":
-            path = Path(attached if equals else value)
-    return {} if path is None else read_run(path)
+    config = TrainConfig(**parsed["run"])
+    if path and config.resume and config.output_dir is None:
+        config = replace(config, output_dir=path.parent)
+    return name, kind(**parsed["objective"]), config
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    return {}
+    """What run.yaml says of a run: `method`, its settings `objective`, the run's settings `train`."""
+    import yaml
+
+    try:
+        run = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(run, dict) or not {"method", "objective", "train"} <= run.keys():
+        raise UsageError(f"{path} is no run.yaml that teloi wrote: it lacks method, objective or train")
+    return run
+
+
+def _saved_run(args: Sequence[str]) -> Path | None:
+    """What `--config` names, looked for before flags are parsed because it decides their defaults."""
+    for flag, value in pairwise([*args, ""]):
+        name, equals, attached = flag.partition("=")
+        if name == "--config":
+            return Path(attached if equals else value)
+    return None

@@ -1,0 +1,158 @@
+"""`teloi compare` and `teloi demo`: arms, their settings, and what is shown when they have run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from teloi.catalogue import find, is_file, nearest, resolve
+from teloi.cli.options import flags, named, one_value, parse_groups
+from teloi.engine.config import CompareConfig, TrainConfig
+from teloi.errors import UsageError
+
+if TYPE_CHECKING:
+    from teloi.engine.compare import Arm
+
+ABOUT = """\
+Compare methods: each trains from the same model on the same rows under one budget, with several seeds, and all are
+measured on the same held-out rows. A table with 95% intervals, figures and an HTML report come out.
+
+An ARM is a method or my_file.py:MyObjective, with settings of its own after a colon, if you like:
+dpo:beta=0.3,learning_rate=1e-6. Settings are the method's hyper-parameters and those of the optimiser. The start model
+is always measured too."""
+
+DEMO = """\
+A comparison with nothing of your own: sft, dpo, ipo, simpo and kto train the embedded model on embedded preference
+pairs whose better side a program decides. It takes about five minutes on two cores."""
+
+NEXT = """
+What next:
+  teloi list                                        every method
+  teloi show dpo                                    one of them on a page
+  teloi train dpo --data your-preference.jsonl      your model, with --model NAME_OR_DIRECTORY
+  teloi compare sft dpo simpo --data your-preference.jsonl --budget 200k"""
+
+DEMO_ARMS = ("sft", "dpo", "ipo", "simpo", "kto")
+
+# Settings of `train` that a comparison decides itself, or that only a single run has.
+DECIDED = frozenset(
+    {"data", "eval_data", "output_dir", "overwrite", "budget", "num_train_epochs", "max_steps", "seed"}
+    | {"save_steps", "eval_steps", "report_to", "resume", "dry_run"}
+)
+
+# Settings of `train` in which arms may differ; the start model and what it reads are the same for all.
+OWN = (
+    *("batch_size", "learning_rate", "lr_scheduler_type", "warmup_ratio", "weight_decay", "max_grad_norm"),
+    *("adam_beta1", "adam_beta2", "lora", "lora_r", "lora_alpha"),
+)
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the demo takes; more budget or more seeds make its intervals narrower."""
+
+    budget: str = CompareConfig.budget
+    """Training of each arm and seed: "100k" (tokens), "300 rows", "50 steps"."""
+    seeds: int = CompareConfig.seeds
+    """Training runs for each arm, seeds 0, 1, ..."""
+    output_dir: Path = Path("runs/demo")
+    """Where results.json, report.html and the figures go."""
+
+
+def compare(args: Sequence[str]) -> None:
+    """The verb `compare`."""
+    arms, config = parse_comparison(args)
+    _run(arms, config, shlex.join(["teloi", "compare", *args]))
+
+
+def demo(args: Sequence[str]) -> None:
+    """The verb `demo`."""
+    options = parse_groups({"demo": flags(DemoOptions)}, args, "teloi demo", DEMO)["demo"]
+    again = options["output_dir"] == DemoOptions.output_dir  # the demo's own directory holds nothing else
+    arms = [parse_arm(name) for name in DEMO_ARMS]
+    _run(arms, CompareConfig(**options, overwrite=again), shlex.join(["teloi", "demo", *args]))
+    print(NEXT)
+
+
+def parse_comparison(args: Sequence[str]) -> tuple[list[Arm], CompareConfig]:
+    """The arms and the settings that these words ask for: arms first, then flags."""
+    words = list(takewhile(lambda word: not word.startswith("-"), args))
+    groups = {
+        "comparison": flags(CompareConfig, leave_out=("train",)),
+        "training": flags(TrainConfig, leave_out=DECIDED),
+    }
+    prog = shlex.join(["teloi", "compare", *words]) if words else "teloi compare ARM ARM ..."
+    parsed = parse_groups(groups, args[len(words) :], prog, ABOUT)
+    if not words:
+        raise UsageError("which methods? They stand first: teloi compare sft dpo --budget 200k; `teloi list` names all")
+    config = CompareConfig(**parsed["comparison"], train=TrainConfig(**parsed["training"]))
+    given = {name: value for name, value in parsed["training"].items() if name in named(args)}
+    return [parse_arm(word, given) for word in words], config
+
+
+def parse_arm(word: str, given: Mapping[str, Any] | None = None) -> Arm:
+    """An arm written METHOD or METHOD:setting=value,setting=value; METHOD may be my_file.py:MyObjective.
+
+    `given` holds the training settings that the user gave for all arms: they win over the method's own
+    defaults, the arm's settings over both.
+    """
+    from teloi.engine.compare import Arm
+
+    method, settings = _split(word)
+    kind = resolve(method)
+    method = method if is_file(method) else find(method).name
+    label = kind.__name__ if is_file(method) else method
+    hints, own = get_type_hints(kind), {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    shared = get_type_hints(TrainConfig)
+    hyper: dict[str, Any] = {}
+    train = {name: value for name, value in (given or {}).items() if name in kind.defaults}
+    for name, text in settings.items():
+        if name in own:
+            hyper[name] = one_value(hints[name], text, f"{word}: {name}")
+        elif name in OWN:
+            train[name] = one_value(shared[name], text, f"{word}: {name}")
+        else:
+            close = nearest(name, [*own, *OWN])
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join([*sorted(own), *OWN])}"
+            raise UsageError(f"{word}: {label} has no setting {name!r} of its own; {hint}")
+    TrainConfig(**train)  # values that do not fit are refused before anything is loaded
+    name = label + (":" if settings else "") + ",".join(f"{key}={text}" for key, text in settings.items())
+    return Arm(name, method, kind(**hyper), train)
+
+
+def _split(word: str) -> tuple[str, dict[str, str]]:
+    """The method of an arm and its settings as text."""
+    parts = word.split(":")
+    keep = 2 if parts[0].endswith(".py") else 1
+    method, settings = ":".join(parts[:keep]), ":".join(parts[keep:])
+    found = {}
+    for setting in filter(None, settings.split(",")):
+        name, equals, text = setting.partition("=")
+        if not equals or not text:
+            raise UsageError(f"{word}: write settings as {method}:name=value,name=value")
+        found[name.strip().replace("-", "_")] = text.strip()
+    return method, found
+
+
+def _run(arms: Sequence[Arm], config: CompareConfig, command: str) -> None:
+    """Run the comparison, then show it: a table and what it means here, figures and the report as files."""
+    from teloi.engine.compare import compare as run
+
+    results = run(arms, config, command)
+
+    from teloi.measure.summary import summarise
+    from teloi.measure.wording import verdict
+    from teloi.report.figures import figure
+    from teloi.report.html import render_html
+    from teloi.report.table import print_table
+
+    summary = summarise(results)
+    print_table(summary)
+    print(f"\n{verdict(summary)}\n")
+    path = Path(results["path"])
+    print(f"figure  {figure(results, path / 'comparison.png')}")
+    print(f"report  {render_html(results, path / 'report.html')}")

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from teloi.catalogue import METHODS
+from teloi.cli import VERBS, main
+from teloi.cli.options import attribute_docs
+from teloi.cli.showing import EXAMPLES
+from teloi.cli.training import parse_run
+from teloi.data.formats import FORMATS
+from teloi.engine.config import TrainConfig
+from teloi.errors import UsageError
+from teloi.methods.prefer.dpo import DPO
+
+
+class Command:
+    """Runs the command in this process: status, stdout and stderr."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        try:
+            status = main(words)
+        except SystemExit as end:  # how tyro leaves after --help and after a flag that does not parse
+            status = int(end.code or 0)
+        out, err = self.capsys.readouterr()
+        return status, out, err
+
+
+@pytest.fixture
+def teloi(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv("COLUMNS", "100")
+    return Command(capsys)
+
+
+# -- quick and light
+
+
+HEAVY = "{'torch', 'transformers', 'datasets', 'pandas', 'accelerate', 'typeguard'}"
+LIGHT = [
+    [],
+    ["--help"],
+    ["list"],
+    ["list", "--json"],
+    ["show", "dpo"],
+    ["train", "--help"],
+    ["train", "dpo", "--help"],
+    ["compare", "--help"],
+    ["demo", "--help"],
+]
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
+def test_looking_around_imports_nothing_heavy(words: list[str]):
+    code = (
+        "import sys\nfrom teloi.cli import main\n"
+        f"try: main({words!r})\nexcept SystemExit as end: assert not end.code\n"
+        f"print(*{HEAVY} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+    assert done.stderr.split() == []
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    command = f"{sys.executable} -m teloi list | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- help
+
+
+def test_help_teaches_each_verb(teloi: Command):
+    status, out, _ = teloi("--help")
+    assert status == 0
+    assert all(f"teloi {verb}" in out for verb in VERBS)
+    assert teloi()[1] == out
+
+
+def test_version(teloi: Command):
+    assert teloi("--version")[1].startswith("teloi ")
+
+
+def test_every_setting_has_a_help_text(teloi: Command):
+    _, out, _ = teloi("train", "dpo", "--help")
+    flat = " ".join(out.replace("│", " ").split())
+    for owner in (DPO, TrainConfig):
+        for name, text in attribute_docs(owner).items():
+            assert f"--{name.replace('_', '-')}" in flat
+            assert text in flat
+    assert {f.name for f in fields(TrainConfig)} == attribute_docs(TrainConfig).keys()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_every_hyperparameter_is_explained(method):
+    assert {f.name for f in fields(method.load())} <= attribute_docs(method.load()).keys()
+
+
+# -- list and show
+
+
+def test_list_filters(teloi: Command):
+    _, out, _ = teloi("list", "--stage", "finetune")
+    assert "sft" in out
+    assert "dpo" not in out
+
+
+def test_list_json(teloi: Command):
+    records = json.loads(teloi("list", "--json")[1])
+    assert [r["name"] for r in records] == [m.name for m in METHODS]
+    assert all({"name", "kind", "stage", "reads", "paper"} <= r.keys() for r in records)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_show_tells_what_a_user_asks(teloi: Command, method):
+    status, out, _ = teloi("show", method.name)
+    assert status == 0
+    flat = " ".join(out.split())
+    assert method.about in flat
+    assert method.origin.title in flat
+    assert f"teloi train {method.name}" in flat
+    assert json.dumps(EXAMPLES[method.reads]) in flat
+    for field in fields(method.load()):
+        assert f"--{field.name.replace('_', '-')}" in flat
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_rows_are_rows_of_their_format(name: str):
+    FORMATS[name].parse(EXAMPLES[name])
+
+
+# -- mistakes: one line, status 2, no traceback
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trian"], "there is no verb 'trian'; did you mean train?"),
+        (["show", "dppo"], "there is no method 'dppo'; did you mean dpo"),
+        (["train", "dppo"], "there is no method 'dppo'; did you mean dpo"),
+        (["train"], "which method? It stands first"),
+        (["train", "--data", "x.jsonl", "dpo"], "which method? It stands first"),
+        (["train", "mine.py"], "names no class; write mine.py:MyObjective"),
+        (["train", "mine.py:Mine"], "there is no file mine.py"),
+        (["train", "dpo", "--beta", "-1"], "beta must be above 0, not -1.0"),
+        (["train", "dpo", "--batch-size", "0"], "batch_size must be at least 1, not 0"),
+        (["train", "--config", "none.yaml"], "cannot read none.yaml: No such file or directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_get_one_line(teloi: Command, words: list[str], says: str):
+    status, out, err = teloi(*words)
+    assert (status, out) == (2, "")
+    assert err.startswith("teloi: error: ")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "dpo", "--bta", "1"], "--beta"),
+        (["train", "dpo", "--beta", "much"], "much"),
+        (["train", "dpo", "--overlong", "keep"], "truncate"),
+        (["list", "--stage", "prefre"], "prefer"),
+    ],
+)
+def test_flags_that_do_not_parse(teloi: Command, words: list[str], says: str):
+    status, out, err = teloi(*words)
+    assert (status, out) == (2, "")
+    assert says in err
+
+
+def test_interrupt_says_how_to_go_on(teloi: Command, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("teloi.cli.training.train", interrupted)
+    status, _, err = teloi("train", "dpo")
+    assert status == 130
+    assert "--resume" in err
+
+
+def test_a_bug_keeps_its_traceback(teloi: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("teloi.cli.training.train", lambda words: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        teloi("train", "dpo")
+
+
+# -- what `train` is given
+
+
+def test_flags_reach_objective_and_settings():
+    name, objective, config = parse_run(
+        ["exo_pair", "--beta", "0.3", "--learning_rate", "1e-4", "--data", "p.jsonl", "--lora"]
+    )
+    assert name == "exo-pair"
+    assert objective.settings()["beta"] == 0.3
+    assert (config.learning_rate, config.data, config.lora) == (1e-4, "p.jsonl", True)
+
+
+def test_method_has_defaults_of_its_own():
+    _, objective, config = parse_run(["dpo"])
+    assert objective == DPO()
+    assert config.learning_rate == DPO.defaults["learning_rate"] != TrainConfig.learning_rate
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    run = {
+        "method": "dpo",
+        "objective": {"beta": 0.3},
+        "train": {"learning_rate": 3e-6, "lora": True, "data": "p.jsonl"},
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(run))
+    return path
+
+
+def test_saved_run_is_repeated(saved: Path):
+    name, objective, config = parse_run(["--config", str(saved)])
+    assert (name, objective) == ("dpo", DPO(beta=0.3))
+    assert (config.learning_rate, config.lora, config.data, config.output_dir) == (
+        3e-6,
+        True,
+        "p.jsonl",
+        None,
+    )
+
+
+def test_flags_override_a_saved_run(saved: Path):
+    _, objective, config = parse_run(
+        ["dpo", f"--config={saved}", "--beta", "0.1", "--learning-rate", "1e-5", "--no-lora"]
+    )
+    assert objective == DPO(beta=0.1)
+    assert (config.learning_rate, config.lora, config.data) == (1e-5, False, "p.jsonl")
+
+
+def test_another_method_takes_over_the_settings_of_a_saved_run(saved: Path):
+    name, objective, config = parse_run(["ipo", "--config", str(saved)])
+    assert name == "ipo"
+    assert objective.settings()["beta"] == 0.1
+    assert config.learning_rate == 3e-6
+
+
+def test_resume_goes_on_where_the_saved_run_lies(saved: Path):
+    assert parse_run(["--config", str(saved), "--resume"])[2].output_dir == saved.parent
+
+
+@pytest.mark.parametrize("text", ["a: [", "3", "method: dpo"])
+def test_file_that_is_no_saved_run(tmp_path: Path, text: str):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"x\.yaml is no "):
+        parse_run(["--config", str(path)])
