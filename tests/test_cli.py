@@ -128,6 +128,9 @@ def test_show_tells_what_a_user_asks(teloi: Command, method):
     assert method.about in flat
     assert method.origin.title in flat
     assert f"teloi train {method.name}" in flat
+    assert "Loss" in flat
+    assert "When Use it " in flat
+    assert " Not " in flat
     assert json.dumps(EXAMPLES[method.reads]) in flat
     for field in fields(method.load()):
         assert f"--{field.name.replace('_', '-')}" in flat

@@ -52,10 +52,13 @@ def show(args: Sequence[str]) -> None:
 def page(name: str, objective: type[Objective], method: Method | None) -> str:
     """All there is to say about a method; `method` is None for a user's own objective."""
     paragraphs = inspect.cleandoc(objective.__doc__ or "No docstring yet.").split("\n\n")
+    use = [text for text in paragraphs if text.startswith("Use it ")]
     parts = [_title(f"{name}: {method.about}" if method else name)]
     if method:
         parts.append(_pairs(_facts(method)))
-    parts += [_title("Objective"), "\n\n".join(_fold(text) for text in paragraphs)]
+    parts += [_title("Objective"), "\n\n".join(_fold(text) for text in paragraphs if text not in use)]
+    if use:
+        parts += [_title("When"), *map(_fold, use)]
     parts += [_title("Hyper-parameters"), _pairs(_hyperparameters(objective))]
     parts += [_title("Data"), _data(objective.reads)]
     if method and (near := list(related(method))):

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 class DPO(PairObjective):
     """Direct preference optimisation (Rafailov et al., 2023, eq. 7).
 
-    Loss: -log sigmoid(beta * (log-ratio of chosen - log-ratio of rejected)), log-ratios summed over tokens. With label smoothing
-    it is conservative DPO (cDPO): labels are taken to be wrong with that probability.
+    Loss: -log sigmoid(beta * (log-ratio of chosen - log-ratio of rejected)), log-ratios summed over tokens. With
+    label smoothing it is conservative DPO (cDPO): labels are taken to be wrong with that probability.
 
-    The first method to try on preference pairs. When replies grow long, see dpo-norm and simpo; when pairs are noisy, robust.
+    Use it first on preference pairs, from a model that was fine-tuned on similar answers. Not when replies grow
+    longer than you want (dpo-norm, simpo), when labels are noisy (robust) or when feedback is thumbs up and down
+    (kto).
     """
 
     beta: float = 0.1
@@ -42,8 +44,10 @@ class DPO(PairObjective):
 class DPONorm(PairObjective):
     """Length-normalised DPO (Tülu 3, Lambert et al., 2024, section 5.1): log-ratios are means over tokens.
 
-    Loss: -log sigmoid(beta * (mean log-ratio of chosen - mean log-ratio of rejected)). beta belongs to means: 5 to 10, where dpo
-    has 0.1. Use it when dpo makes replies longer than you want.
+    Loss: -log sigmoid(beta * (mean log-ratio of chosen - mean log-ratio of rejected)). beta belongs to means: 5 to
+    10, where dpo has 0.1.
+
+    Use it when dpo makes replies longer than you want. Not when length is part of what people prefer.
     """
 
     beta: float = 5.0
@@ -64,11 +68,14 @@ class DPONorm(PairObjective):
 
 @dataclass(frozen=True)
 class IPO(PairObjective):
-    """Identity preference optimisation on log-ratios a token (Azar et al., 2023, eq. 17, normalised by length as in TRL).
+    """Identity preference optimisation on log-ratios a token (Azar et al., 2023, eq. 17, normalised by length as in
+    TRL).
 
-    Loss: (mean log-ratio of chosen - mean log-ratio of rejected - 1 / (2 beta))^2. The margin has a target and cannot grow without
-    bound, so it overfits clean, deterministic preferences less than dpo. The paper writes sums: that is ipo-sum, and its beta is
-    not comparable.
+    Loss: (mean log-ratio of chosen - mean log-ratio of rejected - 1 / (2 beta))^2. The margin has a target and
+    cannot grow without bound. The paper writes sums: that is ipo-sum, and its beta is not comparable.
+
+    Use it when pairs are clean or few and dpo overfits them, or when the policy must stay near its reference. Not
+    for a short run that shall move far: the pull fades as the target comes near.
     """
 
     beta: float = 0.1
@@ -86,9 +93,12 @@ class IPO(PairObjective):
 
 @dataclass(frozen=True)
 class IPOSum(PairObjective):
-    """Identity preference optimisation as its paper writes it (Azar et al., 2023, eq. 17): log-ratios summed over tokens.
+    """Identity preference optimisation as its paper writes it (Azar et al., 2023, eq. 17): log-ratios summed over
+    tokens.
 
     Loss: (log-ratio of chosen - log-ratio of rejected - 1 / (2 beta))^2.
+
+    Use it to follow the paper. Not where completions differ much in length: ipo gives each token the same say.
     """
 
     beta: float = 0.1
@@ -103,9 +113,13 @@ class IPOSum(PairObjective):
 
 @dataclass(frozen=True)
 class Hinge(PairObjective):
-    """Hinge loss on the margin (SLiC, Zhao et al., 2023; as a DPO loss in RSO, Liu et al., 2023): max(0, 1 - beta * margin).
+    """Hinge loss on the margin (SLiC, Zhao et al., 2023; as a DPO loss in RSO, Liu et al., 2023).
 
-    Pairs that are already apart by 1 / beta no longer pull.
+    Loss: max(0, 1 - beta * (log-ratio of chosen - log-ratio of rejected)). Pairs that are already apart by 1 / beta
+    no longer pull.
+
+    Use it when easy pairs dominate the data and dpo goes on pushing them apart. Not when most pairs are apart
+    already: then few rows of a batch teach anything.
     """
 
     beta: float = 0.1
@@ -120,7 +134,15 @@ class Hinge(PairObjective):
 
 @dataclass(frozen=True)
 class Robust(PairObjective):
-    """Robust DPO (Ray Chowdhury et al., 2024, eq. 9): an unbiased estimate of the DPO loss under labels flipped at a known rate."""
+    """Robust DPO (Ray Chowdhury et al., 2024, eq. 9): an unbiased estimate of the DPO loss under labels flipped at
+    a known rate.
+
+    Loss: ((1 - e) * dpo(margin) - e * dpo(-margin)) / (1 - 2 e), where e is the label smoothing and dpo(m) = -log
+    sigmoid(beta * m).
+
+    Use it when about a known share of labels is wrong. Not when that share is unknown or small: the estimate is
+    noisier than dpo's loss, and it has no lower bound. dpo with label smoothing is the cautious neighbour.
+    """
 
     beta: float = 0.1
     """Strength of the pull towards the reference."""
@@ -137,7 +159,15 @@ class Robust(PairObjective):
 
 @dataclass(frozen=True)
 class EXOPair(PairObjective):
-    """Efficient exact optimisation on pairs (Ji et al., 2024, eq. 16): the reverse KL from the model's preference to the smoothed label."""
+    """Efficient exact optimisation on pairs (Ji et al., 2024, eq. 16): the reverse KL from the model's preference
+    to the label.
+
+    Loss: q * log(q / (1 - e)) + (1 - q) * log((1 - q) / e), where q = sigmoid(beta * (log-ratio of chosen -
+    log-ratio of rejected)) and e is the label smoothing.
+
+    Use it when the policy shall settle on the better answer rather than cover both. Not on noisy labels: a
+    confident wrong pair weighs up to log(1 / e).
+    """
 
     beta: float = 0.1
     """Strength of the pull towards the reference."""
@@ -158,7 +188,15 @@ class EXOPair(PairObjective):
 
 @dataclass(frozen=True)
 class NCAPair(PairObjective):
-    """Noise-contrastive alignment on pairs (Chen et al., 2024): also keeps the likelihood of the chosen completion from falling."""
+    """Noise-contrastive alignment on pairs (Chen et al., 2024): keeps the likelihood of the chosen completion from
+    falling.
+
+    Loss: -log sigmoid(r_chosen) - 1/2 * log sigmoid(-r_chosen) - 1/2 * log sigmoid(-r_rejected), where r = beta *
+    log-ratio.
+
+    Use it when dpo lowers the likelihood of both sides, as on reasoning data where the chosen answer must stay
+    likely. Not when only the difference between the two matters.
+    """
 
     beta: float = 0.1
     """Strength of the pull towards the reference."""
@@ -172,7 +210,14 @@ class NCAPair(PairObjective):
 
 @dataclass(frozen=True)
 class BCOPair(PairObjective):
-    """Binary classifier optimisation on pairs (Jung et al., 2024), without its running reward shift."""
+    """Binary classifier optimisation on pairs (Jung et al., 2024), without its running reward shift.
+
+    Loss: -log sigmoid(r_chosen) - log sigmoid(-r_rejected), where r = beta * log-ratio: each side is judged by
+    itself.
+
+    Use it when the two sides of a pair differ in more than quality, so that their difference says little. Not for
+    unpaired rows: there kto has a baseline.
+    """
 
     beta: float = 0.1
     """Strength of the pull towards the reference."""
@@ -186,7 +231,13 @@ class BCOPair(PairObjective):
 
 @dataclass(frozen=True)
 class SPPOHard(PairObjective):
-    """Self-play preference optimisation with hard labels (Wu et al., 2024, eq. 4.7): each log-ratio has a target, +-1 / (2 beta)."""
+    """Self-play preference optimisation with hard labels (Wu et al., 2024, eq. 4.7): each log-ratio has a target.
+
+    Loss: (log-ratio of chosen - 1 / (2 beta))^2 + (log-ratio of rejected + 1 / (2 beta))^2.
+
+    Use it in rounds: sample pairs from the current model, have them judged, train on them. Not on pairs another
+    model wrote, for which the targets were not meant.
+    """
 
     beta: float = 0.1
     """The targets are 1 / (2 beta) for chosen and -1 / (2 beta) for rejected."""
@@ -200,9 +251,14 @@ class SPPOHard(PairObjective):
 
 @dataclass(frozen=True)
 class AOT(PairObjective):
-    """Alignment by optimal transport (Melnyk et al., 2024): the batch's margins shall dominate the reference's, quantile by quantile.
+    """Alignment by optimal transport (Melnyk et al., 2024): margins shall dominate the reference's, quantile by
+    quantile.
 
-    Policy margins and reference margins are sorted apart, so the loss couples the whole batch: use a large batch size.
+    Loss: the mean of -log sigmoid(beta * (sorted policy margins - sorted reference margins)), a margin being log p
+    of chosen - log p of rejected. Both are sorted apart, so the loss couples the whole batch.
+
+    Use it with large batches, when a method shall be better across the board and not on average. Not with small
+    batches, whose quantiles say little.
     """
 
     coupled = True
@@ -221,9 +277,14 @@ class AOT(PairObjective):
 
 @dataclass(frozen=True)
 class AOTUnpaired(PairObjective):
-    """Alignment by optimal transport without pairing (Melnyk et al., 2024): chosen log-ratios shall dominate rejected ones as a set.
+    """Alignment by optimal transport without pairing (Melnyk et al., 2024): chosen shall dominate rejected as a
+    set.
 
-    Both sets are sorted apart, so the loss couples the whole batch: use a large batch size.
+    Loss: the mean of -log sigmoid(beta * (sorted log-ratios of chosen - sorted log-ratios of rejected)). Both are
+    sorted apart, so the loss couples the whole batch.
+
+    Use it with large batches, when good and bad answers do not belong to the same prompts. Not with small batches,
+    and not when pairs are true pairs: aot and dpo use what they say.
     """
 
     coupled = True
@@ -242,10 +303,13 @@ class AOTUnpaired(PairObjective):
 
 @dataclass(frozen=True)
 class APOZero(PairObjective):
-    """Anchored preference optimisation, zero (D'Oosterlinck et al., 2024): chosen up, rejected down, each by itself.
+    """Anchored preference optimisation, zero (D'Oosterlinck et al., 2024): chosen up, rejected down, each by
+    itself.
 
-    Loss: 1 - sigmoid(beta * log-ratio of chosen) + sigmoid(beta * log-ratio of rejected). For pairs whose chosen side is better than
-    what the model writes; apo-down is for a model that is already better than the data.
+    Loss: 1 - sigmoid(beta * log-ratio of chosen) + sigmoid(beta * log-ratio of rejected).
+
+    Use it when the chosen answers are better than what the model writes. Not for a model that is better than its
+    data: that is apo-down's case.
     """
 
     beta: float = 0.1
@@ -262,8 +326,10 @@ class APOZero(PairObjective):
 class APODown(PairObjective):
     """Anchored preference optimisation, down (D'Oosterlinck et al., 2024): both sides down, the rejected one more.
 
-    Loss: sigmoid(beta * log-ratio of chosen) + 1 - sigmoid(beta * margin). For a model that is already better than its chosen
-    completions.
+    Loss: sigmoid(beta * log-ratio of chosen) + 1 - sigmoid(beta * (log-ratio of chosen - log-ratio of rejected)).
+
+    Use it when the model is already better than the chosen answers, which then only show the direction. Not when
+    the chosen answers are worth imitating: that is apo-zero's case.
     """
 
     beta: float = 0.1
@@ -278,7 +344,15 @@ class APODown(PairObjective):
 
 @dataclass(frozen=True)
 class DiscoPOP(PairObjective):
-    """Discovered preference optimisation (Lu et al., 2024): logistic and exponential losses mixed by the margin itself."""
+    """Discovered preference optimisation (Lu et al., 2024): logistic and exponential losses mixed by the margin
+    itself.
+
+    Loss: (1 - m) * -log sigmoid(l) + m * exp(-l), where l = beta * (log-ratio of chosen - log-ratio of rejected)
+    and m = sigmoid(l / tau).
+
+    Use it as an alternative to dpo where its few tuned numbers fit: beta 0.05 and tau 0.05. Not as a first choice:
+    it is not convex, and its gradient vanishes on some badly ordered pairs.
+    """
 
     beta: float = 0.05
     """Strength of the pull towards the reference."""

@@ -25,12 +25,15 @@ class KTO(Objective):
     """Kahneman-Tversky optimisation (Ethayarajh et al., 2024, eq. 7-8).
 
     Loss of a desirable completion: weight * (1 - sigmoid(beta * (log-ratio - z0))); of an undesirable one: weight *
-    (1 - sigmoid(beta * (z0 - log-ratio))). z0, the batch's estimate of the KL from the reference, is the mean log-ratio of
-    *mismatched* completions (another prompt's), at least 0 and without gradient; so the loss couples its batch.
+    (1 - sigmoid(beta * (z0 - log-ratio))). z0, the batch's estimate of the KL from the reference, is the mean
+    log-ratio of *mismatched* completions (another prompt's), at least 0 and without gradient; so the loss couples
+    its batch.
 
-    Use it when feedback comes as thumbs up and down, or when one label is much rarer (set the weights so that the sums of both
-    sides are about equal). Pairs are cast to two rows each. The mismatched completion is the second branch of each tree, so its
-    prompt is not encoded again.
+    The mismatched completion is the second branch of each tree, so its prompt is not encoded again. Pairs are cast
+    to two rows each.
+
+    Use it when feedback comes as thumbs up and down, or when one label is much rarer (set the weights so that the
+    sums of both sides are about equal). Not when there are clean pairs: dpo uses that both sides answer one prompt.
     """
 
     reads = UnpairedPreference

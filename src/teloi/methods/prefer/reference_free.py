@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SimPO(PairObjective):
-    """Simple preference optimisation (Meng et al., 2024, eq. 6): the reward is beta times the mean log-probability of a token.
+    """Simple preference optimisation (Meng et al., 2024, eq. 6): the reward is beta times the mean log-probability
+    of a token.
 
-    Loss: -log sigmoid(reward of chosen - reward of rejected - margin). Nothing holds the policy near its start but a small
-    learning rate and a short run; watch the KL.
+    Loss: -log sigmoid(reward of chosen - reward of rejected - margin).
+
+    Use it when memory has no room for a reference pass, or when dpo makes replies longer. Not for long runs or high
+    learning rates: nothing else holds the policy near its start; watch the KL.
     """
 
     roles = ("policy",)
@@ -42,10 +45,13 @@ class SimPO(PairObjective):
 
 @dataclass(frozen=True)
 class ORPO(PairObjective):
-    """Odds ratio preference optimisation (Hong et al., 2024, eq. 6-7): fine-tuning and preference in one stage, from a base model.
+    """Odds ratio preference optimisation (Hong et al., 2024, eq. 6-7): fine-tuning and preference in one stage.
 
-    Loss: mean NLL of the chosen completion + beta * -log sigmoid(log odds of chosen - log odds of rejected), where the odds are those
-    of the mean token probability, p / (1 - p).
+    Loss: mean NLL of the chosen completion + beta * -log sigmoid(log odds of chosen - log odds of rejected), where
+    the odds are those of the mean token probability, p / (1 - p).
+
+    Use it from a base model, instead of sft followed by dpo. Not after fine-tuning on the same answers: most of its
+    gradient is that of sft.
     """
 
     roles = ("policy",)
@@ -70,9 +76,13 @@ class ORPO(PairObjective):
 
 @dataclass(frozen=True)
 class CPO(PairObjective):
-    """Contrastive preference optimisation (Xu et al., 2024, eq. 5-6): dpo with a uniform reference, anchored by likelihood.
+    """Contrastive preference optimisation (Xu et al., 2024, eq. 5-6): dpo with a uniform reference, anchored by
+    likelihood.
 
     Loss: -log sigmoid(beta * (log p of chosen - log p of rejected)) + alpha * mean NLL of the chosen completion.
+
+    Use it for tasks with nearly right answers, such as translation, when the chosen ones are good enough to
+    imitate. Not when completions differ much in length: sums favour the shorter one.
     """
 
     roles = ("policy",)

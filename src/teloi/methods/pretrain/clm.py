@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 class CLM(Objective):
     """Next-token prediction on raw text, from scratch or continued.
 
-    Loss: the mean of -log p(token | text before it) over all tokens of the step. Texts longer than the context are cut into
-    blocks; each text ends with the end token.
+    Loss: the mean of -log p(token | text before it) over all tokens of the step. Texts longer than the context are
+    cut into blocks; each text ends with the end token.
 
-    Use it to train a model from random weights (`--model scratch:small`, with a tokenizer trained on the data) or to adapt a
-    pretrained one to a domain. Not for instructions: sft learns from the answers only.
+    Use it to train a model from random weights (`--model scratch:small`, with a tokenizer trained on the data) or
+    to adapt a pretrained one to a domain. Not for instructions: sft learns from the answers only.
     """
 
     reads = LanguageModeling
