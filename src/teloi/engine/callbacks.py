@@ -18,9 +18,7 @@ class Listeners:
     Events: train begin and end, step end, log, save. A callback that sets `control.should_training_stop` ends the run.
     """
 
-    def __init__(
-        self, callbacks: Sequence[Any], config: TrainConfig, path: Path, model: Any, trainer: Trainer
-    ) -> None:
+    def __init__(self, callbacks: Sequence[Any], config: TrainConfig, path: Path, model: Any, trainer: Trainer) -> None:
         self.handler: Any = None
         if not callbacks and config.report_to == "none":
             return
@@ -28,9 +26,7 @@ class Listeners:
         from transformers.integrations import get_reporting_integration_callbacks
         from transformers.trainer_callback import CallbackHandler
 
-        trackers = (
-            get_reporting_integration_callbacks([config.report_to]) if config.report_to != "none" else []
-        )
+        trackers = get_reporting_integration_callbacks([config.report_to]) if config.report_to != "none" else []
         self.arguments = TrainingArguments(
             output_dir=str(path),
             report_to=[],

@@ -58,9 +58,7 @@ def load(path: Path, tensors: Mapping[str, Tensor], optimizer: Optimizer) -> dic
         prefix = f"optimizer.{index}."
         found = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
         if found:
-            optimizer.state[parameter] = {
-                n: t if n == "step" else t.to(parameter.device) for n, t in found.items()
-            }
+            optimizer.state[parameter] = {n: t if n == "step" else t.to(parameter.device) for n, t in found.items()}
     state: dict[str, Any] = json.loads((path / STATE).read_text())
     return state
 

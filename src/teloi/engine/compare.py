@@ -88,9 +88,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> di
         measured = evaluator.measure(evaluator.start)
         replies["base"] = measured.replies
         first = _run(0, measured, Ledger(eval_seconds=time.monotonic() - started), [])
-        results["arms"].append(
-            {"name": "base", "method": None, "settings": {}, "baseline": True, "runs": [first]}
-        )
+        results["arms"].append({"name": "base", "method": None, "settings": {}, "baseline": True, "runs": [first]})
         advance("base")
         model_hash = fingerprint(base.model)
         for arm in arms:
@@ -129,9 +127,7 @@ def split(config: CompareConfig) -> tuple[Rows, Rows]:
             held_out = None
     if held_out is None:
         if len(rows) < 10:
-            raise DataError(
-                f"{rows.name}: {len(rows)} rows are too few to hold a tenth out: give --eval-data"
-            )
+            raise DataError(f"{rows.name}: {len(rows)} rows are too few to hold a tenth out: give --eval-data")
         indices = range(len(rows))
         held_out = rows.select(i for i in indices if i % 10 == 0)
         rows = rows.select(i for i in indices if i % 10)
@@ -169,9 +165,7 @@ def _train_arm(
     shared = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
     if arm.objective.reference_sums and "reference" in arm.objective.roles and not train.lora:
         used = (i for plan in plans for step in range(plan.steps) for i in plan.examples(step))
-        examples, computed = with_reference_sums(
-            examples, used, evaluator.start, train.micro_tokens, model_hash
-        )
+        examples, computed = with_reference_sums(examples, used, evaluator.start, train.micro_tokens, model_hash)
         # The seeds share one pass: each is charged its part.
         shared.computed_tokens = round(computed / config.seeds)
     shared.prepare_seconds = (time.monotonic() - started) / config.seeds
@@ -234,9 +228,7 @@ def _samples(evaluator: Evaluator, held_out: Rows, replies: Mapping[str, list[st
 
 def _notes(base: Base, evaluator: Evaluator, config: CompareConfig) -> list[str]:
     """Choices the run made, for the reader of the report."""
-    how = (
-        "trees packed into rows without padding" if base.layout == "packed" else "one padded row a completion"
-    )
+    how = "trees packed into rows without padding" if base.layout == "packed" else "one padded row a completion"
     notes = [
         f"The model computes in {base.dtype}; batches are {how}.",
         "A budget of tokens counts every position the policy trains on, prompts included; reference passes are in the ledger.",

@@ -118,9 +118,7 @@ class TrainConfig:
             for name in ("batch_size", "micro_tokens", "max_length", "logging_steps", "lora_r")
         }
         positive |= {
-            n: v
-            for n in ("limit", "max_steps", "save_steps", "eval_steps")
-            if (v := getattr(self, n)) is not None
+            n: v for n in ("limit", "max_steps", "save_steps", "eval_steps") if (v := getattr(self, n)) is not None
         }
         for name, value in positive.items():
             if value < 1:

@@ -26,11 +26,7 @@ class Encoded:
 
     def __str__(self) -> str:
         tokens = sum(example.size for example in self.examples)
-        longer = (
-            f", {self.overlong} longer than the context {_PAST[self.overlong_policy]}"
-            if self.overlong
-            else ""
-        )
+        longer = f", {self.overlong} longer than the context {_PAST[self.overlong_policy]}" if self.overlong else ""
         return f"{len(self.examples):,} examples, {tokens:,} tokens{longer}"
 
 

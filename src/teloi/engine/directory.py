@@ -80,9 +80,7 @@ class RunDirectory:
 
     def finish(self, record: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Note the result in run.yaml and drop the checkpoints."""
-        write_text(
-            self.run, yaml.safe_dump({**record, DONE: dict(result)}, sort_keys=False, allow_unicode=True)
-        )
+        write_text(self.run, yaml.safe_dump({**record, DONE: dict(result)}, sort_keys=False, allow_unicode=True))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def records(self) -> list[dict[str, float]]:
@@ -102,9 +100,7 @@ class RunDirectory:
         path = self.path / f"failed-step-{step + 1}.safetensors"
         arrays = {f"{i}.prompt": tree.prompt for i, tree in enumerate(trees)}
         arrays |= {
-            f"{i}.branch.{b}": branch.ids
-            for i, tree in enumerate(trees)
-            for b, branch in enumerate(tree.branches)
+            f"{i}.branch.{b}": branch.ids for i, tree in enumerate(trees) for b, branch in enumerate(tree.branches)
         }
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
         return str(path)

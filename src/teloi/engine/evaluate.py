@@ -11,9 +11,7 @@ from teloi.engine.plan import pack
 from teloi.models.roles import Models, evaluation
 
 
-def mean_terms(
-    objective: Objective, models: Models, examples: Sequence[Tree], config: TrainConfig
-) -> dict[str, float]:
+def mean_terms(objective: Objective, models: Models, examples: Sequence[Tree], config: TrainConfig) -> dict[str, float]:
     """Each term of the loss averaged over all examples as a training step would average it, and their weighted sum `loss`."""
     lengths = tuple(example.size for example in examples)
     everything = list(range(len(examples)))

@@ -112,9 +112,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of the step that was just done."""
         assert self.checkpoints is not None
-        checkpoint.save(
-            self.checkpoints, self.done, self._tensors(), self.optimizer, {"ledger": asdict(self.ledger)}
-        )
+        checkpoint.save(self.checkpoints, self.done, self._tensors(), self.optimizer, {"ledger": asdict(self.ledger)})
         self.hooks.saved(self.done)
 
     def _one_step(self, step: int) -> Record:

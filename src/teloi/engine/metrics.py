@@ -20,7 +20,7 @@ from teloi.data.read import Rows
 from teloi.engine.plan import pack
 from teloi.engine.setup import Base
 from teloi.errors import CastError, Overlong, RowError, UsageError
-from teloi.generate.local import generate
+from teloi.generate.local import Sample, sample
 from teloi.models.attention import attention
 from teloi.models.roles import LanguageModel, evaluation
 from teloi.worlds.instructions import describe, satisfied
@@ -139,9 +139,7 @@ class Evaluator:
         if self.prompts and all(self.checks):
             names.append("checks")
         names += (
-            ["preference_accuracy", "reward_margin", "likelihood_accuracy"]
-            if self.pairs
-            else ["bits_per_character"]
+            ["preference_accuracy", "reward_margin", "likelihood_accuracy"] if self.pairs else ["bits_per_character"]
         )
         return names + (["kl", "reply_length", "finished"] if self.prompts else [])
 
@@ -189,16 +187,13 @@ class Evaluator:
     def _measure_replies(self, model: LanguageModel, measured: Measured) -> None:
         tokenizer = self.base.processor.tokenizer
         with attention(model.inner, "sdpa"):
-            generated = generate(model.model, tokenizer, self.prompts, max_new_tokens=self.max_new_tokens)
-        replies = [samples[0] for samples in generated]
-        measured.replies = [tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
+            samples = sample(model.model, tokenizer, self.prompts, self.max_new_tokens)
+        replies = [row[0] for row in samples]
+        measured.replies = [tokenizer.decode(reply.ids, skip_special_tokens=True) for reply in replies]
         if all(self.checks):
-            measured.add(
-                "checks",
-                [satisfied({"checks": c}, r) for c, r in zip(self.checks, measured.replies, strict=True)],
-            )
-        measured.add("reply_length", [len(ids) for ids in replies])
-        measured.add("finished", [ids[-1:] == [tokenizer.eos_token_id] for ids in replies])
+            measured.add("checks", [bool(self.passes(i, text)) for i, text in enumerate(measured.replies)])
+        measured.add("reply_length", [len(reply.ids) + reply.finished for reply in replies])
+        measured.add("finished", [reply.finished for reply in replies])
         measured.metrics["kl"] = self._kl(model, replies)
 
     def _branch_values(self, model: LanguageModel, trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
@@ -206,25 +201,22 @@ class Evaluator:
         sums = np.empty((len(trees), len(trees[0].branches)))
         means = np.empty_like(sums)
         with evaluation(model.model):
-            for micro in pack(
-                list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout
-            ):
+            for micro in pack(list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout):
                 batch = TreeBatch([trees[i] for i in micro], model.model.device)
                 logps = model.logps(batch)
                 sums[micro] = batch.branch_sums(logps).T.cpu()
                 means[micro] = batch.branch_means(logps).T.cpu()
         return sums, means
 
-    def _kl(self, model: LanguageModel, replies: Sequence[list[int]]) -> float:
+    def _kl(self, model: LanguageModel, replies: Sequence[Sample]) -> float:
+        end = self.base.processor.tokenizer.eos_token_id
         trees = [
-            Tree(np.asarray(prompt, np.int32), (Branch.scored(reply),))
+            Tree(np.asarray(prompt, np.int32), (Branch.scored([*reply.ids, *([end] if reply.finished else [])]),))
             for prompt, reply in zip(self.prompts, replies, strict=True)
-            if reply
+            if reply.ids or reply.finished
         ]
         total, tokens = 0.0, 0
-        for micro in pack(
-            list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout
-        ):
+        for micro in pack(list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout):
             batch = TreeBatch([trees[i] for i in micro], model.model.device)
             mine, start = model.hidden(batch).split(CHUNK), self.start.hidden(batch).split(CHUNK)
             for here, there in zip(mine, start, strict=True):

@@ -66,13 +66,13 @@ class Now:
 class Objective:
     """A training objective. Subclasses are frozen dataclasses; see `teloi.methods` for examples to copy.
 
-    Class variables: `reads` is the data format (the engine casts to it where a cast exists), `roles` the models the loss asks
+    Class variables: `reads` is the data format, or several in order of preference (the engine casts to it where a cast exists), `roles` the models the loss asks
     for, `coupled` says that the loss is no sum over examples (the engine then makes one batch a step), `reference_sums` that of
     the reference only each branch's summed log-probability is needed (computed once, no second model in memory), `defaults`
     the settings of `TrainConfig` that suit the method better than the general ones.
     """
 
-    reads: ClassVar[type[Format]]
+    reads: ClassVar[type[Format] | tuple[type[Format], ...]]
     roles: ClassVar[tuple[str, ...]] = ("policy",)
     coupled: ClassVar[bool] = False
     reference_sums: ClassVar[bool] = False

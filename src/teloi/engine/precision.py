@@ -17,9 +17,7 @@ class Masters:
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
-        self.tensors = [
-            p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for p in self.parameters
-        ]
+        self.tensors = [p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for p in self.parameters]
 
     def collect(self) -> None:
         """Move the gradients of the micro-batch that was just differentiated into the masters'."""

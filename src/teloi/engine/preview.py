@@ -39,9 +39,7 @@ def preview(
     trees = [examples[i] for i in micros[0]]
     if isinstance(models.reference, CachedReference):
         model_hash = fingerprint(base.model)
-        trees, _ = with_reference_sums(
-            trees, range(len(trees)), models.policy, config.micro_tokens, model_hash
-        )
+        trees, _ = with_reference_sums(trees, range(len(trees)), models.policy, config.micro_tokens, model_hash)
     console.print(
         "prompt dim, scored tokens [green]green[/green] (deeper: larger weight), unscored [yellow]yellow[/yellow]\n"
     )
@@ -102,7 +100,4 @@ def _peak() -> float:
 
 def _optimizer(model: nn.Module) -> float:
     """GB that AdamW adds: two float32 moments, and a float32 master and gradient where the weights are bfloat16."""
-    return (
-        sum(p.numel() * (8 if p.element_size() == 4 else 16) for p in model.parameters() if p.requires_grad)
-        / 1e9
-    )
+    return sum(p.numel() * (8 if p.element_size() == 4 else 16) for p in model.parameters() if p.requires_grad) / 1e9

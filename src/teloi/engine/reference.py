@@ -51,9 +51,7 @@ def with_reference_sums(
         place = {i: at for at, i in enumerate(wanted)}
         device = next(model.model.parameters()).device
         with evaluation(model.model):
-            for micro in track(
-                pack(wanted, lengths, micro_tokens, model.layout), "reference log-probabilities"
-            ):
+            for micro in track(pack(wanted, lengths, micro_tokens, model.layout), "reference log-probabilities"):
                 batch = TreeBatch([examples[i] for i in micro], device)
                 sums[[place[i] for i in micro]] = model.branch_sums(batch).T.float().cpu().numpy()
         computed = sum(lengths[i] for i in wanted)

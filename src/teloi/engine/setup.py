@@ -55,9 +55,7 @@ def load_base(config: TrainConfig, rows: Rows) -> Base:
         tokenizer = load_tokenizer(config.model)
         model = load_model(config.model, dtype=torch.float32)
     model = model.to(dtype=_dtype(config, model))  # type: ignore[arg-type]  # transformers narrows nn.Module.to
-    limit = min(
-        config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length
-    )
+    limit = min(config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length)
     processor = Processor(tokenizer, limit, config.overlong)
     layout = choose_layout(model) if config.layout == "auto" else config.layout
     if layout == "packed":
@@ -65,14 +63,10 @@ def load_base(config: TrainConfig, rows: Rows) -> Base:
     return Base(model.eval(), processor, layout, config.model)
 
 
-def make_models(
-    objective: Objective, base_model: PreTrainedModel, layout: Kind, config: TrainConfig
-) -> Models:
+def make_models(objective: Objective, base_model: PreTrainedModel, layout: Kind, config: TrainConfig) -> Models:
     """The roles an objective asks for. `base_model` becomes the policy: it is trained in place."""
     if unknown := set(objective.roles) - {"policy", "reference"}:
-        raise UsageError(
-            f"{type(objective).__name__} asks for roles nobody provides: {', '.join(sorted(unknown))}"
-        )
+        raise UsageError(f"{type(objective).__name__} asks for roles nobody provides: {', '.join(sorted(unknown))}")
     policy: Any = base_model
     if config.gradient_checkpointing:
         base_model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,7 @@ def train(
     encoded = encode(objective, rows, base.processor)
     say(f"{rows.name}: {encoded}")
     held_out = (
-        encode(objective, read(config.eval_data, "test", config.limit), base.processor)
-        if config.eval_data
-        else None
+        encode(objective, read(config.eval_data, "test", config.limit), base.processor) if config.eval_data else None
     )
 
     plan = plan_for(objective, config, [example.size for example in encoded.examples], base)
@@ -209,10 +207,3 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "accelerate", "peft")},
     }
-
-
-def with_defaults(
-    objective: type[Objective] | Objective, config: TrainConfig, given: set[str]
-) -> TrainConfig:
-    """The configuration with the method's own defaults where the user gave nothing."""
-    return replace(config, **{n: v for n, v in objective.defaults.items() if n not in given})

@@ -178,9 +178,7 @@ class EXOPair(PairObjective):
         check_beta(self.beta)
         check_smoothing(self.label_smoothing)
         if self.label_smoothing == 0:
-            raise UsageError(
-                "exo-pair needs a label_smoothing above 0: the reverse KL to a certain label is infinite"
-            )
+            raise UsageError("exo-pair needs a label_smoothing above 0: the reverse KL to a certain label is infinite")
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         return losses.exo_pair(*pairs.ratios, self.beta, self.label_smoothing)

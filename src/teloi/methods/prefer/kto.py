@@ -80,9 +80,7 @@ class KTO(Objective):
         ratio, mismatched = policy - models.reference.branch_sums(batch)
         baseline = losses.kl_baseline(mismatched)
         desirable = batch.columns["desirable"]
-        values = losses.kto(
-            ratio, desirable, baseline, self.beta, self.desirable_weight, self.undesirable_weight
-        )
+        values = losses.kto(ratio, desirable, baseline, self.beta, self.desirable_weight, self.undesirable_weight)
         reward = self.beta * ratio.detach()
         return {
             "kto": Term(values, per="trees"),

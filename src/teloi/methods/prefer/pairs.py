@@ -67,9 +67,7 @@ class PairObjective(Objective):
 
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
         policy = models.policy.branch_sums(batch)
-        reference = (
-            models.reference.branch_sums(batch) if models.reference else policy.new_zeros(policy.shape)
-        )
+        reference = models.reference.branch_sums(batch) if models.reference else policy.new_zeros(policy.shape)
         return self.terms(Pairs(policy, reference, batch.branch_lengths))
 
     def terms(self, pairs: Pairs) -> dict[str, Term]:

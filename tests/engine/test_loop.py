@@ -1,0 +1,136 @@
+"""The loop: accumulation changes nothing, a run that is taken up again ends in the same bits, what is not finite stops it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from teloi import catalogue
+from teloi.engine.config import TrainConfig
+from teloi.engine.loop import Hooks, Trainer
+from teloi.engine.objective import Now, Objective, Term
+from teloi.engine.plan import make_plan
+from teloi.errors import NonFinite
+from teloi.methods.finetune.sft import SFT
+from teloi.methods.prefer.dpo import DPO
+from tests.engine.conftest import random_trees
+
+OBJECTIVES = [method for method in catalogue.METHODS if method.kind == "objective"]
+
+
+def branches_of(objective: Objective) -> int:
+    return 1 if type(objective).__name__ in ("SFT", "CLM") else 2
+
+
+def trainer(objective, models, examples, directory=None, micro_tokens=40, epochs=1.0, hooks=None, **config) -> Trainer:
+    settings = TrainConfig(batch_size=8, micro_tokens=micro_tokens, learning_rate=1e-2, **config)
+    plan = make_plan(
+        [e.size for e in examples],
+        batch_size=8,
+        micro_tokens=micro_tokens,
+        seed=0,
+        epochs=epochs,
+        whole=objective.coupled,
+    )
+    return Trainer(objective, models, examples, plan, settings, directory, hooks or Hooks())
+
+
+@pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
+def test_gradients_do_not_depend_on_micro_batches(method, models) -> None:
+    """One micro-batch of 8 and several smaller ones give the same gradients, or the objective says that it is coupled."""
+    objective = method.load()()
+    examples = random_trees(8, branches_of(objective))
+    gradients = []
+    for micro_tokens in (10_000, 40):
+        made = models(objective)
+        made.policy.chunk = micro_tokens if objective.coupled else None
+        run = trainer(objective, made, examples, micro_tokens=micro_tokens, max_grad_norm=0.0)
+        collected: list[torch.Tensor] = []
+        run.optimizer.register_step_pre_hook(
+            lambda optimizer, *_, kept=collected: kept.extend(
+                p.grad.clone() for g in optimizer.param_groups for p in g["params"]
+            )
+        )
+        list(run.run())
+        gradients.append(collected)
+    assert len(run.plan.step(0)) == 1 if objective.coupled else len(run.plan.step(0)) > 1
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-5)
+    assert any(g.abs().max() > 1e-4 for g in gradients[0])
+
+
+@pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
+def test_the_loss_falls(method, models) -> None:
+    objective = method.load()()
+    run = trainer(objective, models(objective), random_trees(8, branches_of(objective)), epochs=12.0)
+    losses = [record["loss"] for record in run.run()]
+    assert len(losses) == 12
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("killed_after", [1, 4, 8])
+def test_an_interrupted_run_ends_in_the_same_bits(dtype, killed_after, models, tmp_path) -> None:
+    objective, examples = DPO(), random_trees(24, 2)
+    whole = trainer(objective, models(objective, dtype), examples, tmp_path / "a", epochs=3.0)
+    expected = list(whole.run())
+
+    first = trainer(objective, models(objective, dtype), examples, tmp_path / "b", epochs=3.0, save_steps=2)
+    for record in first.run():
+        if record["step"] == killed_after:
+            break
+    second = trainer(objective, models(objective, dtype), examples, tmp_path / "b", epochs=3.0, save_steps=2)
+    # The generator stops before the checkpoint of the step it yielded is written.
+    assert second.resume() == (killed_after - 1) // 2 * 2
+    found = list(second.run())
+    assert found == expected[len(expected) - len(found) :]
+    for a, b in zip(whole.step.parameters(), second.step.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert second.ledger.trained_tokens == whole.ledger.trained_tokens == whole.plan.tokens
+
+
+def test_master_weights_keep_what_bfloat16_would_lose(models) -> None:
+    """A hundred steps of 1e-4: each is less than half a unit in the last place of a bfloat16 weight of 1."""
+    objective, examples = SFT(), random_trees(8, 1)
+    run = trainer(objective, models(objective, torch.bfloat16), examples, epochs=100.0)
+    run.peak_rates = [1e-4]
+    norm = next(p for n, p in run.step.named_parameters() if n.endswith("input_layernorm.weight"))
+    master = next(m for p, m in zip(run.masters.parameters, run.masters.tensors, strict=True) if p is norm)
+    list(run.run())
+    assert master.dtype == torch.float32
+    assert (master - 1).abs().max() > 2e-3
+    assert torch.equal(norm, master.bfloat16())
+
+
+@dataclass(frozen=True)
+class Broken(SFT):
+    """Finite at first, then not a number."""
+
+    def loss(self, models, batch, now: Now) -> dict[str, Term]:
+        terms = super().loss(models, batch, now)
+        return {"nll": Term(terms["nll"].values * (float("nan") if now.step == 2 else 1.0), per="tokens")}
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_weights(models) -> None:
+    seen = []
+    hooks = Hooks(failed=lambda step, trees: seen.append((step, len(trees))) or "batch.safetensors")
+    made = models(Broken())
+    run = trainer(Broken(), made, random_trees(40, 1), hooks=hooks)
+    steps = run.run()
+    next(steps)
+    next(steps)
+    before = [p.clone() for p in made.policy.model.parameters()]
+    with pytest.raises(NonFinite, match=r"loss is not finite at step 3; its batch is saved as batch.safetensors"):
+        next(steps)
+    assert seen == [(2, 8)]
+    assert all(torch.equal(a, b) for a, b in zip(before, made.policy.model.parameters(), strict=True))
+
+
+def test_randomness_is_keyed_by_name_step_and_seed() -> None:
+    now = Now(step=3, total=10, seed=1)
+    draw = lambda n, name="mask": n.rng(name).random()  # noqa: E731
+    assert draw(now) == draw(Now(step=3, total=10, seed=1))
+    others = [draw(now, "other"), draw(Now(4, 10, seed=1)), draw(Now(3, 10, seed=2)), draw(Now(3, 10, seed=1, micro=1))]
+    assert len({draw(now), *others}) == 5
