@@ -115,16 +115,10 @@ def split_prompt(chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
 
 def route(source: type[Format], target: type[Format]) -> list[Cast]:
     """The shortest chain of casts from source to target, empty if they are the same; raises `CastError`."""
-    routes: dict[type[Format], list[Cast]] = {source: []}
-    queue = [source]
-    for here in queue:
-        if here is target:
-            return routes[here]
-        for step in CASTS:
-            if step.source is here and step.target not in routes:
-                routes[step.target] = [*routes[here], step]
-                queue.append(step.target)
-    raise CastError(f"{source.about()} cannot be turned into {target.about()}; {_what_casts_to(target)}")
+    found = _search(source, target)
+    if found is None:
+        raise CastError(f"{source.about()} cannot be turned into {target.about()}; {_what_casts_to(target)}")
+    return found
 
 
 def cast(rows: Iterable[Format], source: type[Format], target: type[Format]) -> list[Format]:
@@ -148,14 +142,10 @@ def choose(row: Mapping[str, Any], targets: Sequence[type[Format]]) -> tuple[typ
         mixed = target is Preference and found is ImplicitPreference
         if target.fits(row) and not labelled and not mixed:
             return target, target
-    ways: list[tuple[int, type[Format]]] = []
-    for target in targets if found is not None else ():
-        try:
-            ways.append((len(route(found, target)), target))  # type: ignore[arg-type]
-        except CastError:
-            continue
-    if ways and found is not None:
-        return found, min(ways, key=lambda way: way[0])[1]
+    if found is not None:
+        ways = {target: way for target in targets if (way := _search(found, target)) is not None}
+        if ways:
+            return found, min(ways, key=lambda target: len(ways[target]))
     target = targets[0]
     missing = next((name for name in target.needs if name not in row), target.needs[0])
     reads = " or ".join(target.about() for target in targets)
@@ -188,12 +178,18 @@ def _joined(prompt: Text, completion: Text) -> Text:
     return prompt + completion
 
 
+def _search(source: type[Format], target: type[Format]) -> list[Cast] | None:
+    ways: dict[type[Format], list[Cast]] = {source: []}
+    queue = [source]
+    for here in queue:
+        for step in CASTS:
+            if step.source is here and step.target not in ways:
+                ways[step.target] = [*ways[here], step]
+                queue.append(step.target)
+    return ways.get(target)
+
+
 def _what_casts_to(target: type[Format]) -> str:
-    sources = []
-    for source in dict.fromkeys(step.source for step in CASTS):
-        try:
-            if source is not target and route(source, target):
-                sources.append(source.about())
-        except CastError:
-            continue
-    return f"it also takes {'; '.join(sources)}" if sources else "no other format can be cast to it"
+    sources = dict.fromkeys(step.source for step in CASTS)
+    others = [source.about() for source in sources if _search(source, target)]
+    return f"it also takes {'; '.join(others)}" if others else "no other format can be cast to it"

@@ -309,33 +309,34 @@ def _first(table: Any, limit: int | None) -> Sequence[Row]:
 
 def _read_hub(spec: str, split: str, limit: int | None) -> Rows:
     import datasets
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, is_offline_mode
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     name, _, configuration = spec.partition(":")
-    here = ", ".join(embedded_names())
-    nothing = f"no file, directory, embedded data set ({here}) or folder of {MIRROR} is called '{spec}'"
-    reachable = True
+    embedded = ", ".join(embedded_names()) or "none"
+    nothing = f"no file, directory, embedded data set ({embedded}) or folder of {MIRROR} is called '{spec}'"
+    instead = f"give a file, or set {MIRROR} to a directory that has {name}/{split}.jsonl"
+    offline = is_offline_mode()
     try:
-        HfApi().dataset_info(name, timeout=10)
+        if not offline:
+            HfApi().dataset_info(name, timeout=10)
     except GatedRepoError:
         raise DataError(f"{spec}: gated on the Hugging Face hub; log in with `hf auth login`") from None
     except RepositoryNotFoundError:
-        raise DataError(f"{nothing}, nor is a data set of the Hugging Face hub") from None
-    except Exception:  # no network, a proxy's refusal, a server's error: a cached copy may still do
-        reachable = False
+        raise DataError(f"{nothing}, nor is a data set of the Hugging Face hub; {instead}") from None
+    except Exception:  # no network, a proxy's refusal, a server's error
+        raise DataError(
+            f"{nothing}, and the Hugging Face hub cannot be reached; {instead}; "
+            "HF_HUB_OFFLINE=1 uses what was downloaded before"
+        ) from None
     try:
-        if limit is not None and reachable:
-            # `limit` rows of a stream spare the download of the rest.
+        if limit is not None and not offline:
+            # A stream spares the download of the rest.
             stream = datasets.load_dataset(name, configuration or None, split=split, streaming=True)
             return Rows(list(stream.take(limit)), spec)
-        cached = datasets.DownloadConfig(local_files_only=not reachable)
-        table = datasets.load_dataset(name, configuration or None, split=split, download_config=cached)
-        return Rows(_first(table, limit), spec)
+        table = datasets.load_dataset(name, configuration or None, split=split)
     except Exception as error:  # `datasets` passes on whatever its readers raise
-        if not reachable:
-            raise DataError(
-                f"{nothing}, and the Hugging Face hub cannot be reached; give a file, or set {MIRROR} to a "
-                f"directory that has {spec}/{split}.jsonl"
-            ) from None
+        if offline:
+            raise DataError(f"{nothing}, and HF_HUB_OFFLINE forbids the hub; {instead}") from None
         raise DataError(f"{spec}: {str(error).strip().splitlines()[0]}") from None
+    return Rows(_first(table, limit), spec)
