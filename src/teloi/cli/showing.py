@@ -53,6 +53,7 @@ def page(name: str, objective: type[Objective], method: Method | None) -> str:
     """All there is to say about a method; `method` is None for a user's own objective."""
     paragraphs = inspect.cleandoc(objective.__doc__ or "No docstring yet.").split("\n\n")
     use = [text for text in paragraphs if text.startswith("Use it ")]
+    formats = objective.reads if isinstance(objective.reads, tuple) else (objective.reads,)
     parts = [_title(f"{name}: {method.about}" if method else name)]
     if method:
         parts.append(_pairs(_facts(method)))
@@ -60,10 +61,10 @@ def page(name: str, objective: type[Objective], method: Method | None) -> str:
     if use:
         parts += [_title("When"), *map(_fold, use)]
     parts += [_title("Hyper-parameters"), _pairs(_hyperparameters(objective))]
-    parts += [_title("Data"), _data(objective.reads)]
+    parts += [_title("Data"), _data(formats)]
     if method and (near := list(related(method))):
         parts += [_title("Related"), _pairs(near)]
-    parts += [_title("Try"), _commands(name, objective)]
+    parts += [_title("Try"), _commands(name, formats[0])]
     return "\n".join(parts)
 
 
@@ -106,17 +107,19 @@ def _hyperparameters(objective: type[Objective]) -> Iterator[tuple[str, str]]:
         yield "none", "of its own"
 
 
-def _data(reads: type[Format]) -> str:
-    lines = [_fold(f"Reads {reads.about()}. {inspect.getdoc(reads)}")]
-    if reads.name in EXAMPLES:
-        lines.append(f"  {json.dumps(EXAMPLES[reads.name])}")
+def _data(formats: Sequence[type[Format]]) -> str:
+    lines = []
+    for place, reads in enumerate(formats):
+        lines.append(_fold(f"{'Or' if place else 'Reads'} {reads.about()}. {inspect.getdoc(reads)}"))
+        if reads.name in EXAMPLES:
+            lines.append(f"  {json.dumps(EXAMPLES[reads.name])}")
     return "\n".join(lines)
 
 
-def _commands(name: str, objective: type[Objective]) -> str:
-    data = f"--data your-{objective.reads.name}.jsonl"
+def _commands(name: str, reads: type[Format]) -> str:
+    data = f"--data your-{reads.name}.jsonl"
     lines = [f"teloi train {name}", f"teloi train {name} --model YOUR_MODEL {data} --dry-run"]
-    if name != "sft" and "prompt" in objective.reads.needs:
+    if name != "sft" and "prompt" in reads.needs:
         lines.append(f"teloi compare sft {name} {data} --budget 200k")
     return "\n".join(f"  {line}" for line in [*lines, f"teloi train {name} --help"])
 
