@@ -66,18 +66,14 @@ class Format:
         texts = {name: value for name in self.needs if isinstance(value := getattr(self, name), str | list)}
         kinds = {isinstance(value, str) for value in texts.values()}
         if len(kinds) > 1:
-            said = ", ".join(
-                f"'{k}' is {'text' if isinstance(v, str) else 'messages'}" for k, v in texts.items()
-            )
+            said = ", ".join(f"'{k}' is {'text' if isinstance(v, str) else 'messages'}" for k, v in texts.items())
             raise RowError(f"text and messages do not mix in one row: {said}")
         if self.conversational and self.columns.get("tools"):
             raise RowError("column 'tools' holds tools, which teloi does not render; remove them")
         prompt = getattr(self, "prompt", None)
         for name, value in texts.items():
             if name != "prompt" and isinstance(value, list) and prompt and value[: len(prompt)] == prompt:
-                raise RowError(
-                    f"column '{name}' repeats the prompt; it should hold only the reply's messages"
-                )
+                raise RowError(f"column '{name}' repeats the prompt; it should hold only the reply's messages")
 
 
 @dataclass(frozen=True)
@@ -299,9 +295,7 @@ def _encodable(text: str, here: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise RowError(
-            f"{here} holds half of a surrogate pair (like \\ud800), which is no character"
-        ) from None
+        raise RowError(f"{here} holds half of a surrogate pair (like \\ud800), which is no character") from None
 
 
 def _kind(value: Any) -> str:

@@ -128,9 +128,7 @@ class Processor:
 
     def frame(self, messages: Sequence[Message]) -> tuple[str, str]:
         """What the template puts before and after an assistant's reply that ends `messages`."""
-        one, other = (
-            self.render([*messages, {"role": "assistant", "content": content}]) for content in ("0", "A")
-        )
+        one, other = (self.render([*messages, {"role": "assistant", "content": content}]) for content in ("0", "A"))
         return _common_start(one, other), _common_start(one[::-1], other[::-1])[::-1]
 
     def standard(self, row: AnyFormat) -> AnyFormat:
