@@ -11,6 +11,7 @@ import yaml
 
 from teloi.catalogue import METHODS
 from teloi.cli import VERBS, main
+from teloi.cli.comparing import parse_comparison
 from teloi.cli.options import attribute_docs
 from teloi.cli.showing import EXAMPLES
 from teloi.cli.training import parse_run
@@ -265,3 +266,44 @@ def test_file_that_is_no_saved_run(tmp_path: Path, text: str):
     path.write_text(text)
     with pytest.raises(UsageError, match=r"x\.yaml is no "):
         parse_run(["--config", str(path)])
+
+
+# -- what `compare` is given
+
+
+def test_arms_carry_settings_of_their_own():
+    arms, config = parse_comparison(
+        ["sft", "dpo:beta=0.3,learning-rate=1e-6,lora=true", "--seeds", "5", "--lora-r", "4"]
+    )
+    assert [arm.name for arm in arms] == ["sft", "dpo:beta=0.3,learning_rate=1e-6,lora=true"]
+    assert arms[1].objective == DPO(beta=0.3)
+    assert arms[1].settings == {"learning_rate": 1e-6, "lora": True}
+    assert (config.seeds, config.train.lora_r) == (5, 4)
+
+
+def test_settings_for_all_arms_win_over_a_methods_own_defaults():
+    # also where the value is that of TrainConfig, which alone could not be told from "not given"
+    arms, _ = parse_comparison(["dpo", "dpo:learning_rate=1e-6", "--learning-rate", str(TrainConfig.learning_rate)])
+    assert [arm.settings["learning_rate"] for arm in arms] == [TrainConfig.learning_rate, 1e-6]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "which methods? They stand first"),
+        (["--data", "x.jsonl", "dpo"], None),
+        (["dpo", "dppo"], "there is no method 'dppo'"),
+        (["dpo:bta=3"], "dpo has no setting 'bta' of its own; did you mean beta"),
+        (["dpo:beta"], "write settings as dpo:name=value"),
+        (["dpo:beta=much"], "dpo:beta=much: beta cannot be 'much' (float)"),
+        (["dpo:data=x.jsonl"], "dpo has no setting 'data' of its own"),
+        (["dpo:batch_size=0"], "batch_size must be at least 1, not 0"),
+        (["mine.py:Mine:beta=3"], "there is no file mine.py"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_arms_that_do_not_fit(teloi: Command, words: list[str], says: str | None):
+    status, out, err = teloi("compare", *words)
+    assert (status, out) == (2, "")
+    assert says is None or says in err
+    assert "Traceback" not in err

@@ -7,15 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from teloi.catalogue import find, is_file, nearest, resolve
 from teloi.cli.options import flags, named, one_value, parse_groups
-from teloi.engine.config import CompareConfig, TrainConfig
+from teloi.engine.config import Arm, CompareConfig, TrainConfig
 from teloi.errors import UsageError
-
-if TYPE_CHECKING:
-    from teloi.engine.compare import Arm
 
 ABOUT = """\
 Compare methods: each trains from the same model on the same rows under one budget, with several seeds, and all are
@@ -100,8 +97,6 @@ def parse_arm(word: str, given: Mapping[str, Any] | None = None) -> Arm:
     `given` holds the training settings that the user gave for all arms: they win over the method's own
     defaults, the arm's settings over both.
     """
-    from teloi.engine.compare import Arm
-
     method, settings = _split(word)
     kind = resolve(method)
     method = method if is_file(method) else find(method).name

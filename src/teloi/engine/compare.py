@@ -7,19 +7,19 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import teloi
 from teloi.data.read import Rows, read
-from teloi.engine.config import Budget, CompareConfig, TrainConfig
+from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
 from teloi.engine.dataset import encode
 from teloi.engine.directory import write_text, writing
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.metrics import Evaluator, Measured
-from teloi.engine.objective import Ledger, Objective
+from teloi.engine.objective import Ledger
 from teloi.engine.plan import make_plan
 from teloi.engine.progress import bar, say
 from teloi.engine.reference import fingerprint, with_reference_sums
@@ -31,22 +31,11 @@ SAMPLES = 12
 """Prompts whose replies the report shows side by side."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One side of a comparison: an objective and the training settings it does not share with the others."""
-
-    name: str
-    method: str
-    objective: Objective
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
 def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> dict[str, Any]:
     """Train every arm with every seed, measure all on the same held-out rows; returns what `results.json` holds.
 
-    The file is rewritten after every run, so an interrupted comparison keeps what it has measured. A run whose loss stops being a
-    number is counted as failed; the others go on.
-    """
+    The file is rewritten after every run, so an interrupted comparison keeps what it has measured. A run whose loss
+    stops being a number is counted as failed; the others go on."""
     if len({arm.name for arm in arms}) < len(arms):
         raise UsageError("two arms have the same name; give one of them different settings")
     budget = Budget.parse(config.budget)
@@ -189,7 +178,8 @@ def _train_arm(
 
 
 def settings_for(arm: Arm, shared: TrainConfig) -> TrainConfig:
-    """Training settings of an arm: what was given for all, the method's own defaults below it, the arm's settings above."""
+    """Training settings of an arm: what was given for all, the method's own defaults below it, the arm's settings
+    above."""
     default = TrainConfig()
     own = {n: v for n, v in arm.objective.defaults.items() if getattr(shared, n) == getattr(default, n)}
     return replace(shared, **{**own, **arm.settings})

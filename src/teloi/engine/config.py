@@ -1,12 +1,15 @@
-"""The settings of a run and of a comparison. Field docstrings are the command's help; names are `TrainingArguments`' where it has one."""
+"""The settings of a run and of a comparison. Field docstrings are the command's help; names are `TrainingArguments`'
+where it has one."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from teloi.engine.objective import Objective
 from teloi.errors import UsageError
 
 
@@ -40,11 +43,11 @@ class TrainConfig:
     """Settings that every method shares."""
 
     model: str = "smollm2-135m-instruct"
-    """Hugging Face directory or hub id; "smollm2-135m-instruct" is the embedded model; "scratch:tiny", "scratch:small" or
-    "scratch:base" start from random weights with a tokenizer trained on the data."""
+    """Hugging Face directory or hub id; "smollm2-135m-instruct" is the embedded model; "scratch:tiny", "scratch:small"
+    or "scratch:base" start from random weights with a tokenizer trained on the data."""
     data: str | None = None
-    """Training rows: a file (.jsonl, .json, .csv, .tsv, .parquet, .txt, also .gz), a directory, a hub id, or the name of an embedded
-    data set. Default: the embedded data that suits the method."""
+    """Training rows: a file (.jsonl, .json, .csv, .tsv, .parquet, .txt, also .gz), a directory, a hub id, or the name
+    of an embedded data set. Default: the embedded data that suits the method."""
     eval_data: str | None = None
     """Held-out rows, in the same forms; the loss on them is reported at the end and every `eval_steps`."""
     output_dir: Path | None = None
@@ -60,7 +63,8 @@ class TrainConfig:
     batch_size: int = 16
     """Rows in each optimiser step."""
     micro_tokens: int = 2048
-    """Tokens computed at a time: a step is cut into micro-batches of at most this many. Memory, not results, depends on it."""
+    """Tokens computed at a time: a step is cut into micro-batches of at most this many. Memory, not results, depends on
+    it."""
     max_length: int = 1024
     """Longest example in tokens, prompt and completion together."""
     overlong: Literal["drop", "truncate", "fail"] = "drop"
@@ -80,21 +84,21 @@ class TrainConfig:
     adam_beta2: float = 0.999
     """Decay of AdamW's second moment."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numbers the model computes with. bfloat16 keeps float32 master weights in the optimiser. auto: bfloat16 for real models where
-    the processor has it, float32 for tiny ones."""
+    """Numbers the model computes with. bfloat16 keeps float32 master weights in the optimiser. auto: bfloat16 for real
+    models where the processor has it, float32 for tiny ones."""
     lora: bool = False
     """Train a low-rank adapter (LoRA) instead of all weights; the base model is then its own reference."""
     lora_r: int = 16
     """Rank of the adapter."""
-    lora_alpha: float = 32.0
+    lora_alpha: int = 32
     """Scale of the adapter: its output is multiplied by alpha / r."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False
     """Compile the model: pays on long runs only."""
     layout: Literal["auto", "packed", "padded"] = "auto"
-    """packed: trees in rows without padding; padded: one row a completion. auto asks a small model of the same architecture whether
-    packing is right for it."""
+    """packed: trees in rows without padding; padded: one row a completion. auto asks a small model of the same
+    architecture whether packing is right for it."""
     seed: int = 0
     """Seed of initialisation, order and every random draw."""
     save_steps: int | None = None
@@ -146,12 +150,14 @@ class CompareConfig:
     data: str = "instructions"
     """Training rows, cast to each method's format."""
     eval_data: str | None = None
-    """Held-out rows the metrics are measured on. Default: the data set's own test split, else a tenth of the data, held out by row."""
+    """Held-out rows the metrics are measured on. Default: the data set's own test split, else a tenth of the data, held
+    out by row."""
     budget: str = "100k"
     """Training of each arm and seed: "100k" (tokens), "300 rows", "50 steps"."""
     metric: str = "auto"
-    """What decides: checks (share of held-out prompts whose greedy reply satisfies its checks), preference_accuracy, reward_margin, or
-    loss. auto: checks where the rows carry them, else preference_accuracy, else bits per character."""
+    """What decides: checks (share of held-out prompts whose greedy reply satisfies its checks), preference_accuracy,
+    reward_margin, or loss. auto: checks where the rows carry them, else preference_accuracy, else bits per
+    character."""
     seeds: int = 3
     """Training runs for each arm, seeds 0, 1, ..."""
     eval_limit: int | None = None
@@ -166,3 +172,13 @@ class CompareConfig:
     """Replace what another comparison left in the output directory."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Settings of every arm's training."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: an objective and the training settings it does not share with the others."""
+
+    name: str
+    method: str
+    objective: Objective
+    settings: Mapping[str, Any] = field(default_factory=dict)
