@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from teloi.losses.logps import (
         logps_from_logits,
+        per_token,
         perplexity,
         segment_mean,
         segment_sum,
@@ -62,6 +63,7 @@ __all__ = [
     "logps_from_logits",
     "nca_pair",
     "orpo",
+    "per_token",
     "perplexity",
     "robust",
     "segment_mean",
@@ -72,7 +74,15 @@ __all__ = [
     "token_logps",
 ]
 
-_LOGPS = {"logps_from_logits", "perplexity", "segment_mean", "segment_sum", "sequence_logps", "token_logps"}
+_LOGPS = {
+    "logps_from_logits",
+    "per_token",
+    "perplexity",
+    "segment_mean",
+    "segment_sum",
+    "sequence_logps",
+    "token_logps",
+}
 _UNPAIRED = {"kl_baseline", "kto"}
 
 

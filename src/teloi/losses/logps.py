@@ -186,13 +186,16 @@ def segment_sum(values: Float[Tensor, " n"], segments: Int[Tensor, " n"], count:
 
 
 def segment_mean(values: Float[Tensor, " n"], segments: Int[Tensor, " n"], count: int) -> Float[Tensor, " k"]:
-    """Means of values by segment id in [0, count), zero for a segment without values. Returns [count].
+    """Means of values by segment id in [0, count), zero for a segment without values. Returns [count]."""
+    return per_token(segment_sum(values, segments, count), torch.bincount(segments, minlength=count))
 
-    Source: the length-normalised log-probability of SimPO (Meng et al. 2024, eq. 3) and of Tülu 3 (Lambert et al.
-    2024), whose denominator is clamped to at least 1.
+
+def per_token(sums: Float[Tensor, " b"], lengths: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Length normalisation: sums / max(lengths, 1), so that an empty completion gives its sum, 0.
+
+    Source: SimPO (Meng et al. 2024, eq. 3); Tülu 3 (Lambert et al. 2024).
     """
-    sizes = torch.bincount(segments, minlength=count).clamp(min=1)
-    return segment_sum(values, segments, count) / sizes
+    return sums / lengths.clamp(min=1)
 
 
 def perplexity(
@@ -216,4 +219,4 @@ def perplexity(
     weights = lengths if variant == "paper" else (lengths - 1).clamp(min=0)
     if not weights.any():
         raise ValueError(f"perplexity ({variant}) of {len(lengths)} responses without a token that counts")
-    return (((nll / lengths.clamp(min=1)) * weights).sum() / weights.sum()).exp()
+    return ((per_token(nll, lengths) * weights).sum() / weights.sum()).exp()

@@ -12,10 +12,14 @@ beta is in units of 1 / log-probability: a value for sums (0.1) is far too small
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+from teloi.losses.logps import per_token
 
 
 def log_ratio(policy: Float[Tensor, " b"], reference: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -70,7 +74,7 @@ def ipo(
     the two want a different beta.
     Errors: ValueError unless beta > 0.
     """
-    return ipo_sum(chosen / chosen_length.clamp(min=1), rejected / rejected_length.clamp(min=1), beta)
+    return ipo_sum(per_token(chosen, chosen_length), per_token(rejected, rejected_length), beta)
 
 
 def ipo_sum(chosen: Float[Tensor, " b"], rejected: Float[Tensor, " b"], beta: float) -> Float[Tensor, " b"]:
@@ -96,7 +100,7 @@ def robust(
 ) -> Float[Tensor, " b"]:
     """[-(1-e) log sigmoid(beta d) + e log sigmoid(-beta d)] / (1 - 2e): unbiased where a share e of labels is flipped.
 
-    Source: Chowdhury et al. 2024 (Provably robust DPO), eq. 12.
+    Source: Chowdhury et al. 2024 (Provably robust DPO), the rDPO loss.
     Errors: ValueError unless 0 <= label_smoothing < 0.5.
     """
     if not 0 <= label_smoothing < 0.5:
@@ -118,8 +122,9 @@ def exo_pair(
     if not 0 < label_smoothing < 1:
         raise ValueError(f"exo_pair needs 0 < label_smoothing < 1 (its target is [1 - e, e]), got {label_smoothing}")
     margin = beta * (chosen - rejected)
-    target = margin.new_tensor([1 - label_smoothing, label_smoothing]).log()
-    return margin.sigmoid() * (logsigmoid(margin) - target[0]) + (-margin).sigmoid() * (logsigmoid(-margin) - target[1])
+    right = margin.sigmoid() * (logsigmoid(margin) - math.log1p(-label_smoothing))
+    wrong = (-margin).sigmoid() * (logsigmoid(-margin) - math.log(label_smoothing))
+    return right + wrong
 
 
 def nca_pair(chosen: Float[Tensor, " b"], rejected: Float[Tensor, " b"], beta: float) -> Float[Tensor, " b"]:
