@@ -9,29 +9,59 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from teloi.engine.config import CompareConfig, TrainConfig
+    from teloi.data.encode import conversation, document, tree
+    from teloi.data.formats import (
+        LanguageModeling,
+        Preference,
+        PromptCompletion,
+        PromptOnly,
+        UnpairedPreference,
+    )
+    from teloi.engine.compare import compare
+    from teloi.engine.config import Arm, CompareConfig, TrainConfig
     from teloi.engine.objective import Now, Objective, Term
+    from teloi.engine.train import train
     from teloi.errors import TeloiError
 
 __version__ = "0.1.0"
 
-__all__ = ["CompareConfig", "Now", "Objective", "TeloiError", "Term", "TrainConfig"]
+__all__ = [
+    "Arm",
+    "CompareConfig",
+    "LanguageModeling",
+    "Now",
+    "Objective",
+    "Preference",
+    "PromptCompletion",
+    "PromptOnly",
+    "TeloiError",
+    "Term",
+    "TrainConfig",
+    "UnpairedPreference",
+    "compare",
+    "conversation",
+    "document",
+    "train",
+    "tree",
+]
 
 _HOME = {
-    "CompareConfig": "teloi.engine.config",
-    "Now": "teloi.engine.objective",
-    "Objective": "teloi.engine.objective",
-    "TeloiError": "teloi.errors",
-    "Term": "teloi.engine.objective",
-    "TrainConfig": "teloi.engine.config",
+    "teloi.data.encode": ("conversation", "document", "tree"),
+    "teloi.data.formats": ("LanguageModeling", "Preference", "PromptCompletion", "PromptOnly", "UnpairedPreference"),
+    "teloi.engine.compare": ("compare",),
+    "teloi.engine.config": ("Arm", "CompareConfig", "TrainConfig"),
+    "teloi.engine.objective": ("Now", "Objective", "Term"),
+    "teloi.engine.train": ("train",),
+    "teloi.errors": ("TeloiError",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    for home, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

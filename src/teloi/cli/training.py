@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from teloi.errors import UsageError
 
 if TYPE_CHECKING:
     from teloi.engine.objective import Objective
+    from teloi.engine.train import TrainResult
 
 GENERAL = """\
 Train a model with one method: teloi train METHOD [flags], or teloi train my_file.py:MyObjective [flags].
@@ -36,7 +38,35 @@ def train(args: Sequence[str]) -> None:
     method, objective, config = parse_run(args)
     from teloi.engine.train import train as run
 
-    run(objective, config, method)
+    result = run(objective, config, method)
+    if result is not None:  # None after a dry run
+        describe(result, shlex.join(["teloi", "train", *args]))
+
+
+def describe(result: TrainResult, command: str) -> None:
+    """Put curves and a model card beside the checkpoint of a finished run."""
+    from teloi.engine.directory import RunDirectory
+    from teloi.report.card import write_card
+    from teloi.report.figures import run_figure
+
+    directory = RunDirectory(result.path)
+    run_figure(directory.records(), result.path / "curves.png")
+    run = read_run(directory.run)
+    model, name = run["train"]["model"], run["method"]
+    method = None if is_file(name) else find(name)
+    write_card(
+        result.path,
+        method=name,
+        base_model=None if model.startswith("scratch:") else model,
+        data=run["data"]["name"],
+        command=command,
+        about=method.about if method else "",
+        paper=str(method.origin) if method else None,
+        settings=run["objective"] | {key: value for key, value in run["train"].items() if value is not None},
+        ledger={key: value for key, value in asdict(result.ledger).items() if isinstance(value, int | float)},
+        metrics=result.last,
+        versions={"teloi": run["teloi"], **run["versions"]},
+    )
 
 
 def parse_run(args: Sequence[str]) -> tuple[str, Objective, TrainConfig]:
