@@ -24,7 +24,8 @@ class Span:
 
 
 class TreeStructure:
-    """The trees of one packed row. A position sees its own branch and the prompt, up to itself; never a sibling branch."""
+    """The trees of one packed row. A position sees its own branch and the prompt, up to itself; never a sibling
+    branch."""
 
     def __init__(self, spans: tuple[Span, ...], device: torch.device) -> None:
         self.spans = spans

@@ -3,9 +3,9 @@
 A `Tree` is a prompt and k branches: completions that all continue the prompt and do not see each other. Supervised
 fine-tuning has one branch, a preference two, a ranking n. The prompt is encoded once for all of them.
 
-A `TreeBatch` knows which tokens are scored (which log-probabilities are asked for) and lays the trees out for a model in one
-of two ways: *packed*, one row without any padding in which attention follows the trees, or *padded*, one right-padded row a
-branch, which is right for every causal model. Both give the same scored tokens in the same order.
+A `TreeBatch` knows which tokens are scored (which log-probabilities are asked for) and lays the trees out for a model
+in one of two ways: *packed*, one row without any padding in which attention follows the trees, or *padded*, one
+right-padded row a branch, which is right for every causal model. Both give the same scored tokens in the same order.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Listeners:
         if not callbacks and config.report_to == "none":
             return
         from transformers import TrainerControl, TrainerState, TrainingArguments
-        from transformers.integrations import get_reporting_integration_callbacks
+        from transformers.integrations.integration_utils import get_reporting_integration_callbacks
         from transformers.trainer_callback import CallbackHandler
 
         trackers = get_reporting_integration_callbacks([config.report_to]) if config.report_to != "none" else []

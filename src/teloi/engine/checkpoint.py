@@ -1,4 +1,5 @@
-"""What a run needs to go on after it was killed: safetensors and JSON in a directory that appears whole or not at all."""
+"""What a run needs to go on after it was killed: safetensors and JSON in a directory that appears whole or not at
+all."""
 
 from __future__ import annotations
 

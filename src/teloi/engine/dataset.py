@@ -11,7 +11,7 @@ from teloi.data.processor import Processor
 from teloi.data.read import Rows
 from teloi.engine.objective import Objective
 from teloi.engine.progress import track
-from teloi.errors import DataError, Overlong
+from teloi.errors import DataError, Overlong, RowError
 
 
 @dataclass
@@ -46,6 +46,8 @@ def encode(objective: Objective, rows: Rows, processor: Processor) -> Encoded:
                 raise error.at(row.where or rows.name) from None
             encoded.overlong += 1
             continue
+        except RowError as error:
+            raise error.at(row.where or rows.name) from None
         found = [found] if isinstance(found, Tree) else list(found)
         examples.extend(found)
         encoded.rows.extend([index] * len(found))

@@ -12,7 +12,8 @@ from teloi.models.roles import Models, evaluation
 
 
 def mean_terms(objective: Objective, models: Models, examples: Sequence[Tree], config: TrainConfig) -> dict[str, float]:
-    """Each term of the loss averaged over all examples as a training step would average it, and their weighted sum `loss`."""
+    """Each term of the loss averaged over all examples as a training step would average it, and their weighted sum
+    `loss`."""
     lengths = tuple(example.size for example in examples)
     everything = list(range(len(examples)))
     if objective.coupled:

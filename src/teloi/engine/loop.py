@@ -1,8 +1,7 @@
 """The training loop: plan -> micro-batches -> terms -> one optimiser step; resumable to the same bits on CPU.
 
-Nothing here knows a method. All randomness comes from generators keyed by the step, so a resumed run needs no generator's state:
-weights, optimiser moments and the number of the step are enough.
-"""
+Nothing here knows a method. All randomness comes from generators keyed by the step, so a resumed run needs no
+generator's state: weights, optimiser moments and the number of the step are enough."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +36,8 @@ Record = dict[str, float]
 
 @dataclass
 class Hooks:
-    """What a caller may listen to. `record`: one for each logged step; `saved`: after a checkpoint; `failed`: the batch that broke."""
+    """What a caller may listen to. `record`: one for each logged step; `saved`: after a checkpoint; `failed`: the batch
+    that broke."""
 
     record: Callable[[Record], None] = lambda record: None
     saved: Callable[[int], None] = lambda step: None
@@ -167,11 +166,11 @@ class Trainer:
 
     def _optimizer(self) -> torch.optim.AdamW:
         groups = self.objective.parameter_groups(self.models)
-        twin = dict(zip(self.masters.parameters, self.masters.tensors, strict=True))
         if groups is None:
             groups = [{"params": self.masters.parameters}]
+        twin = {id(p): master for p, master in zip(self.masters.parameters, self.masters.tensors, strict=True)}
         return torch.optim.AdamW(
-            [{**group, "params": [twin[p] for p in group["params"]]} for group in groups],
+            [{**group, "params": [twin[id(p)] for p in group["params"]]} for group in groups],
             lr=self.config.learning_rate,
             betas=(self.config.adam_beta1, self.config.adam_beta2),
             weight_decay=self.config.weight_decay,

@@ -144,7 +144,8 @@ class Evaluator:
         return names + (["kl", "reply_length", "finished"] if self.prompts else [])
 
     def metrics(self, wanted: str) -> list[Metric]:
-        """The available metrics, the wanted one ("auto": the first) in front. UsageError if these rows do not allow it."""
+        """The available metrics, the wanted one ("auto": the first) in front. UsageError if these rows do not allow
+        it."""
         names = self.available
         if wanted == "auto":
             wanted = names[0]
@@ -189,7 +190,7 @@ class Evaluator:
         with attention(model.inner, "sdpa"):
             samples = sample(model.model, tokenizer, self.prompts, self.max_new_tokens)
         replies = [row[0] for row in samples]
-        measured.replies = [tokenizer.decode(reply.ids, skip_special_tokens=True) for reply in replies]
+        measured.replies = [str(tokenizer.decode(reply.ids, skip_special_tokens=True)) for reply in replies]
         if all(self.checks):
             measured.add("checks", [bool(self.passes(i, text)) for i, text in enumerate(measured.replies)])
         measured.add("reply_length", [len(reply.ids) + reply.finished for reply in replies])
@@ -218,7 +219,7 @@ class Evaluator:
         total, tokens = 0.0, 0
         for micro in pack(list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout):
             batch = TreeBatch([trees[i] for i in micro], model.model.device)
-            mine, start = model.hidden(batch).split(CHUNK), self.start.hidden(batch).split(CHUNK)
+            mine, start = (torch.split(m.hidden(batch), CHUNK) for m in (model, self.start))
             for here, there in zip(mine, start, strict=True):
                 total += float(_kl_divergence(model.logits(here), self.start.logits(there)).sum())
             tokens += len(batch.target)

@@ -1,8 +1,8 @@
 """The one interface: what a method has to say so that the engine can train it.
 
-A simple objective writes two methods, `encode` (a row becomes an example) and `loss` (a batch becomes named terms); everything
-else has a default. Objectives are frozen dataclasses: each field is a hyper-parameter, a flag of the command and a line of
-`run.yaml`, and the docstring under a field is its help text.
+A simple objective writes two methods, `encode` (a row becomes an example) and `loss` (a batch becomes named terms);
+everything else has a default. Objectives are frozen dataclasses: each field is a hyper-parameter, a flag of the command
+and a line of `run.yaml`, and the docstring under a field is its help text.
 
 This module, like every method file, imports torch for type checking only, so that `teloi --help` answers at once.
 """
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 class Term:
     """One named part of a loss: it contributes `weight * sum(values) / count[per]`.
 
-    `per` names what the sum is averaged over ("tokens", "rows", "trees": the keys of the batch's `counts`); the engine adds the
-    counts up over all micro-batches and processes of a step first, so that accumulation never changes the gradient. A term of
-    weight 0 is a metric: it is logged, averaged in the same way, and carries no gradient.
-    """
+    `per` names what the sum is averaged over ("tokens", "rows", "trees": the keys of the batch's `counts`); the engine
+    adds the counts up over all micro-batches and processes of a step first, so that accumulation never changes the
+    gradient. A term of weight 0 is a metric: it is logged, averaged in the same way, and carries no gradient."""
 
     values: Tensor
     per: str = "rows"
@@ -44,7 +43,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Now:
-    """Where in the run we are: the optimiser step (from 0), steps in total, tokens seen; and the source of all randomness."""
+    """Where in the run we are: the optimiser step (from 0), steps in total, tokens seen; and the source of all
+    randomness."""
 
     step: int
     total: int
@@ -59,18 +59,19 @@ class Now:
         return self.step / max(self.total - 1, 1)
 
     def rng(self, name: str) -> np.random.Generator:
-        """A generator of its own for each name, step, micro-batch, process and seed: resuming and pairing of arms are exact."""
+        """A generator of its own for each name, step, micro-batch, process and seed: resuming and pairing of arms are
+        exact."""
         return np.random.default_rng([self.seed, self.step, self.micro, self.rank, zlib.crc32(name.encode())])
 
 
 class Objective:
     """A training objective. Subclasses are frozen dataclasses; see `teloi.methods` for examples to copy.
 
-    Class variables: `reads` is the data format, or several in order of preference (the engine casts to it where a cast exists), `roles` the models the loss asks
-    for, `coupled` says that the loss is no sum over examples (the engine then makes one batch a step), `reference_sums` that of
-    the reference only each branch's summed log-probability is needed (computed once, no second model in memory), `defaults`
-    the settings of `TrainConfig` that suit the method better than the general ones.
-    """
+    Class variables: `reads` is the data format, or several in order of preference (the engine casts to it where a cast
+    exists), `roles` the models the loss asks for, `coupled` says that the loss is no sum over examples (the engine then
+    makes one batch a step), `reference_sums` that of the reference only each branch's summed log-probability is needed
+    (computed once, no second model in memory), `defaults` the settings of `TrainConfig` that suit the method better
+    than the general ones."""
 
     reads: ClassVar[type[Format] | tuple[type[Format], ...]]
     roles: ClassVar[tuple[str, ...]] = ("policy",)

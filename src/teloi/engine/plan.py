@@ -1,4 +1,5 @@
-"""Which examples meet in which step: a pure function of lengths, seed and budget, so that resuming is `plan.step(i)`."""
+"""Which examples meet in which step: a pure function of lengths, seed and budget, so that resuming is
+`plan.step(i)`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from teloi.engine.config import Budget
 
 @dataclass(frozen=True)
 class Plan:
-    """A stream of examples, shuffled anew each epoch, cut into steps of `batch_size` and micro-batches of `micro_tokens`."""
+    """A stream of examples, shuffled anew each epoch, cut into steps of `batch_size` and micro-batches of
+    `micro_tokens`."""
 
     lengths: tuple[int, ...]
     """Positions of each example."""
@@ -38,10 +40,9 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Positions trained on in the whole run."""
-        full, rest = divmod(self.rows, len(self.lengths))
-        return full * sum(self.lengths) + sum(
-            self.lengths[i] for i in _order(len(self.lengths), self.seed, full)[:rest]
-        )
+        n = len(self.lengths)
+        full, rest = divmod(self.rows, n)
+        return full * sum(self.lengths) + sum(self.lengths[i] for i in _order(n, self.seed, full)[:rest].tolist())
 
     def examples(self, step: int) -> list[int]:
         """Examples of a step, in the order of the stream."""

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 class Masters:
     """Float32 twins of the trainable parameters: gradients are added up in them, the optimiser updates them.
 
-    A bfloat16 weight of 1.0 does not change when 0.001 is added to it; its float32 master does. A parameter that is float32
-    already is its own master, so that one loop serves both.
-    """
+    A bfloat16 weight of 1.0 does not change when 0.001 is added to it; its float32 master does. A parameter that is
+    float32 already is its own master, so that one loop serves both."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
-        self.tensors = [p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for p in self.parameters]
+        self.parameters: list[nn.Parameter] = [p for p in parameters if p.requires_grad]
+        self.tensors: list[nn.Parameter] = [
+            p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for p in self.parameters
+        ]
 
     def collect(self) -> None:
         """Move the gradients of the micro-batch that was just differentiated into the masters'."""

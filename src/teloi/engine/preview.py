@@ -33,7 +33,8 @@ def preview(
     plan: Plan,
     config: TrainConfig,
 ) -> None:
-    """Print the first trees of the first step, then time its first micro-batch forward and backward; nothing is trained."""
+    """Print the first trees of the first step, then time its first micro-batch forward and backward; nothing is
+    trained."""
     console = Console(highlight=False)
     micros = plan.step(0)
     trees = [examples[i] for i in micros[0]]
@@ -73,7 +74,7 @@ def preview(
 
 
 def _rendered(tree: Tree, base: Base, number: int) -> Text:
-    decode = base.processor.tokenizer.decode
+    decode = base.processor.decode
     text = Text(f"tree {number + 1}: ", style="bold")
     text.append(decode(tree.prompt.tolist()), style="dim")
     for index, branch in enumerate(tree.branches):

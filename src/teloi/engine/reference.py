@@ -34,9 +34,9 @@ def with_reference_sums(
 ) -> tuple[list[Tree], int]:
     """Examples with the column `reference_sums` (float32, one value a branch), and the positions computed for it.
 
-    Only the examples in `used` are computed; the others get NaN, which no run may ever read. The cache holds whole sets, keyed by the
-    model, the examples and how they are packed, so that what a run reads never depends on which other runs came before it.
-    """
+    Only the examples in `used` are computed; the others get NaN, which no run may ever read. The cache holds whole
+    sets, keyed by the model, the examples and how they are packed, so that what a run reads never depends on which
+    other runs came before it."""
     wanted = sorted(set(used))
     lengths = tuple(example.size for example in examples)
     key = hashlib.sha256(f"{model_hash} {model.layout} {micro_tokens}".encode())

@@ -1,4 +1,5 @@
-"""What every run needs before its first step: the models in their roles, the numbers they compute with, the processor."""
+"""What every run needs before its first step: the models in their roles, the numbers they compute with, the
+processor."""
 
 from __future__ import annotations
 
@@ -49,12 +50,12 @@ def load_base(config: TrainConfig, rows: Rows) -> Base:
     if preset != config.model:
         if preset not in PRESETS:
             raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(PRESETS)}")
-        tokenizer = train_tokenizer(_texts(rows))
+        tokenizer = train_tokenizer(_texts(rows), PRESETS[preset][-1])
         model = scratch_model(preset, tokenizer)
     else:
         tokenizer = load_tokenizer(config.model)
         model = load_model(config.model, dtype=torch.float32)
-    model = model.to(dtype=_dtype(config, model))  # type: ignore[arg-type]  # transformers narrows nn.Module.to
+    model = model.to(dtype=_dtype(config, model))
     limit = min(config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length)
     processor = Processor(tokenizer, limit, config.overlong)
     layout = choose_layout(model) if config.layout == "auto" else config.layout
@@ -110,8 +111,8 @@ def _dtype(config: TrainConfig, model: PreTrainedModel) -> torch.dtype:
 def has_bfloat16() -> bool:
     """Whether this machine multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
 
 
 def _texts(rows: Rows) -> list[str]:

@@ -1,4 +1,5 @@
-"""One micro-batch of an objective as a module, so that whatever wraps modules (accelerate, DDP, FSDP) sees the whole loss."""
+"""One micro-batch of an objective as a module, so that whatever wraps modules (accelerate, DDP, FSDP) sees the whole
+loss."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ DEFAULT_DATA = "instructions"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a finished run lies, what it cost, and its last record; `evaluation` holds the terms on held-out rows, if any."""
+    """Where a finished run lies, what it cost, and its last record; `evaluation` holds the terms on held-out rows, if
+    any."""
 
     path: Path
     ledger: Ledger
@@ -49,9 +50,9 @@ def train(
 ) -> TrainResult | None:
     """Train a model and leave a transformers checkpoint in `config.output_dir`. None after a dry run.
 
-    `method` is the name under which the run is repeated ("dpo", "my_file.py:MyObjective"); `callbacks` are transformers' own.
-    Everything that can be wrong with the input is found before the first step and raised as a TeloiError.
-    """
+    `method` is the name under which the run is repeated ("dpo", "my_file.py:MyObjective"); `callbacks` are
+    transformers' own. Everything that can be wrong with the input is found before the first step and raised as a
+    TeloiError."""
     started = time.monotonic()
     name = method or type(objective).__name__
     rows = read(config.data or DEFAULT_DATA, "train", config.limit)
@@ -166,14 +167,18 @@ def plan_for(objective: Objective, config: TrainConfig, lengths: Sequence[int], 
 
 
 def export(objective: Objective, models: Models, base: Base, path: Path) -> None:
-    """A plain transformers checkpoint (adapters merged beside the adapter itself), the tokenizer, the objective's own extras."""
+    """A plain transformers checkpoint (adapters merged beside the adapter itself), the tokenizer, the objective's own
+    extras."""
     model: Any = models.policy.model
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(path / "adapter")
         model = model.merge_and_unload()
     model.set_attn_implementation("sdpa")
     model.save_pretrained(path)
-    base.processor.tokenizer.save_pretrained(path)
+    tokenizer = base.processor.tokenizer
+    if not tokenizer.chat_template and "template" in vars(base.processor):
+        tokenizer.chat_template = base.processor.template  # the one that rows were rendered with
+    tokenizer.save_pretrained(path)
     objective.export(models, path)
 
 

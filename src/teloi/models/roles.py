@@ -26,21 +26,21 @@ REFERENCE_SUMS = "reference_sums"
 class LanguageModel:
     """A causal model as objectives see it. n: scored tokens of a batch, d: hidden width, v: vocabulary.
 
-    `model` may carry a PEFT adapter. With `chunk` set, a batch of more positions is encoded in parts of that many, each recomputed
-    in the backward pass: what lets a loss that couples its whole batch train in bounded memory.
-    """
+    `model` may carry a PEFT adapter. With `chunk` set, a batch of more positions is encoded in parts of that many, each
+    recomputed in the backward pass: what lets a loss that couples its whole batch train in bounded memory. """
 
     def __init__(self, model: PreTrainedModel, layout: Kind, chunk: int | None = None) -> None:
         self.model = model
         self.layout = layout
         self.chunk = chunk
-        self.inner: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.head = self.inner.get_output_embeddings()
-        # The fast path multiplies by the head's matrix itself; anything around the head (soft cap, scale, adapter) needs the head.
+        peft: Any = model
+        self.inner: PreTrainedModel = peft.get_base_model() if hasattr(peft, "get_base_model") else model
+        self.head: Any = self.inner.get_output_embeddings()
+        # The fast path multiplies by the head's matrix itself; anything around the head (soft cap, scale, adapter)
+        # needs the head.
         config = self.inner.config
         wrapped = any(
-            getattr(config, name, None)
-            for name in ("final_logit_softcapping", "logits_scaling", "logit_scale")
+            getattr(config, name, None) for name in ("final_logit_softcapping", "logits_scaling", "logit_scale")
         )
         self.plain_head = type(self.head) is nn.Linear and not wrapped
 
@@ -58,11 +58,11 @@ class LanguageModel:
             arguments["attention_mask"] = layout.attention_mask
             if not _takes_positions(self.inner):
                 del arguments["position_ids"]
-        states = self.inner.base_model(**arguments).last_hidden_state
+        states: Tensor = self.inner.base_model(**arguments).last_hidden_state
         return states.flatten(0, 1)[layout.source]
 
     def logps(self, batch: TreeBatch) -> Float[Tensor, " n"]:
-        """log p of each scored token given what it sees, float32."""
+        """Log-probability of each scored token given what it sees, float32."""
         if self.chunk is not None and batch.size > self.chunk and torch.is_grad_enabled():
             parts = batch.split(self.chunk)
             return torch.cat([checkpoint(self._logps, part, use_reentrant=False) for part in parts])
@@ -72,7 +72,7 @@ class LanguageModel:
         hidden = self.hidden(batch)
         if self.plain_head:
             return token_logps(hidden, self.head.weight, batch.target, self.head.bias)
-        parts = zip(hidden.split(READ_CHUNK), batch.target.split(READ_CHUNK), strict=True)
+        parts = zip(torch.split(hidden, READ_CHUNK), torch.split(batch.target, READ_CHUNK), strict=True)
         return torch.cat([checkpoint(self._chunk_logps, h, t, use_reentrant=False) for h, t in parts])
 
     def _chunk_logps(self, hidden: Float[Tensor, "c d"], target: Tensor) -> Float[Tensor, " c"]:
@@ -83,11 +83,12 @@ class LanguageModel:
         return batch.branch_sums(self.logps(batch))
 
     def read(self, batch: TreeBatch, fn: Callable[..., Tensor], *aligned: Tensor) -> Tensor:
-        """`fn(logits [c v], *aligned [c ...])` over chunks of the scored positions, results concatenated; recomputed in backward.
+        """`fn(logits [c v], *aligned [c ...])` over chunks of the scored positions, results concatenated; recomputed in
+        backward.
 
         For losses over the whole vocabulary: no [n v] tensor ever exists.
         """
-        parts = zip(*(tensor.split(READ_CHUNK) for tensor in (self.hidden(batch), *aligned)), strict=True)
+        parts = zip(*(torch.split(tensor, READ_CHUNK) for tensor in (self.hidden(batch), *aligned)), strict=True)
 
         def one(hidden: Tensor, *rest: Tensor) -> Tensor:
             return fn(self.logits(hidden), *rest)
@@ -97,7 +98,7 @@ class LanguageModel:
     def logits(self, hidden: Float[Tensor, "c d"]) -> Float[Tensor, "c v"]:
         """Vocabulary logits of hidden states as the architecture defines them, soft cap and scale included."""
         config = self.inner.config
-        logits = self.head(hidden)
+        logits: Tensor = self.head(hidden)
         if scale := getattr(config, "logits_scaling", None):
             logits = logits / scale
         if scale := getattr(config, "logit_scale", None):
@@ -116,11 +117,10 @@ class Reference(Protocol):
 
 
 class FrozenReference:
-    """The reference as a language model under `without_adapter` (PEFT: the policy with its adapter off), or a model of its own."""
+    """The reference as a language model under `without_adapter` (PEFT: the policy with its adapter off), or a model of
+    its own."""
 
-    def __init__(
-        self, model: LanguageModel, frozen: Callable[[], AbstractContextManager[Any]] = nullcontext
-    ) -> None:
+    def __init__(self, model: LanguageModel, frozen: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
         self.model = model
         self.frozen = frozen
 
@@ -133,15 +133,14 @@ class FrozenReference:
 
 
 class CachedReference:
-    """The reference's branch sums, computed once before training and carried by every tree: no second model in memory."""
+    """The reference's branch sums, computed once before training and carried by every tree: no second model in
+    memory."""
 
     def branch_sums(self, batch: TreeBatch) -> Float[Tensor, "k trees"]:
         return batch.columns[REFERENCE_SUMS].T
 
     def logps(self, batch: TreeBatch) -> Float[Tensor, " n"]:
-        raise RuntimeError(
-            "this objective declared that the reference's sums suffice (reference_sums = True)"
-        )
+        raise RuntimeError("this objective declared that the reference's sums suffice (reference_sums = True)")
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""Direct preference optimisation and its relatives: losses on the log-ratio of policy to reference of a chosen and a rejected
-completion. Fourteen of them are compared in "Unpacking DPO and PPO" (Ivison et al., 2024); each is one line here and one pure
-function in `teloi.losses.preference`, where the equation is."""
+"""Direct preference optimisation and its relatives: losses on the log-ratio of policy to reference of a chosen and a
+rejected completion. Fourteen of them are compared in "Unpacking DPO and PPO" (Ivison et al., 2024); each is one line
+here and one pure function in `teloi.losses.preference`, where the equation is."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class DPO(PairObjective):
         check_smoothing(self.label_smoothing)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.dpo(*pairs.ratios, self.beta, self.label_smoothing)
+        chosen, rejected = pairs.ratios
+        return losses.dpo(chosen, rejected, self.beta, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class DPONorm(PairObjective):
         return self.beta * pairs.mean_ratios
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.dpo_norm(*pairs.mean_ratios, self.beta, self.label_smoothing)
+        chosen, rejected = pairs.mean_ratios
+        return losses.dpo_norm(chosen, rejected, self.beta, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class IPO(PairObjective):
         return self.beta * pairs.mean_ratios
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.ipo(*pairs.ratios, *pairs.lengths, self.beta)
+        chosen, rejected = pairs.ratios
+        chosen_length, rejected_length = pairs.lengths
+        return losses.ipo(chosen, rejected, chosen_length, rejected_length, self.beta)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ class IPOSum(PairObjective):
         check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.ipo_sum(*pairs.ratios, self.beta)
+        chosen, rejected = pairs.ratios
+        return losses.ipo_sum(chosen, rejected, self.beta)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ class Hinge(PairObjective):
         check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.hinge(*pairs.ratios, self.beta)
+        chosen, rejected = pairs.ratios
+        return losses.hinge(chosen, rejected, self.beta)
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,8 @@ class Robust(PairObjective):
         check_smoothing(self.label_smoothing)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.robust(*pairs.ratios, self.beta, self.label_smoothing)
+        chosen, rejected = pairs.ratios
+        return losses.robust(chosen, rejected, self.beta, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,8 @@ class EXOPair(PairObjective):
             raise UsageError("exo-pair needs a label_smoothing above 0: the reverse KL to a certain label is infinite")
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.exo_pair(*pairs.ratios, self.beta, self.label_smoothing)
+        chosen, rejected = pairs.ratios
+        return losses.exo_pair(chosen, rejected, self.beta, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,8 @@ class NCAPair(PairObjective):
         check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.nca_pair(*pairs.ratios, self.beta)
+        chosen, rejected = pairs.ratios
+        return losses.nca_pair(chosen, rejected, self.beta)
 
 
 @dataclass(frozen=True)
@@ -224,7 +233,8 @@ class BCOPair(PairObjective):
         check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.bco_pair(*pairs.ratios, self.beta)
+        chosen, rejected = pairs.ratios
+        return losses.bco_pair(chosen, rejected, self.beta)
 
 
 @dataclass(frozen=True)
@@ -244,7 +254,8 @@ class SPPOHard(PairObjective):
         check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.sppo_hard(*pairs.ratios, self.beta)
+        chosen, rejected = pairs.ratios
+        return losses.sppo_hard(chosen, rejected, self.beta)
 
 
 @dataclass(frozen=True)
@@ -270,7 +281,9 @@ class AOT(PairObjective):
         check_smoothing(self.label_smoothing)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.aot(*pairs.policy, *pairs.reference, self.beta, self.label_smoothing)
+        chosen, rejected = pairs.policy
+        reference_chosen, reference_rejected = pairs.reference
+        return losses.aot(chosen, rejected, reference_chosen, reference_rejected, self.beta, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -296,7 +309,8 @@ class AOTUnpaired(PairObjective):
         check_smoothing(self.label_smoothing)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.aot_unpaired(*pairs.ratios, self.beta, self.label_smoothing)
+        chosen, rejected = pairs.ratios
+        return losses.aot_unpaired(chosen, rejected, self.beta, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -317,7 +331,8 @@ class APOZero(PairObjective):
         check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.apo_zero(*pairs.ratios, self.beta)
+        chosen, rejected = pairs.ratios
+        return losses.apo_zero(chosen, rejected, self.beta)
 
 
 @dataclass(frozen=True)
@@ -337,7 +352,8 @@ class APODown(PairObjective):
         check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.apo_down(*pairs.ratios, self.beta)
+        chosen, rejected = pairs.ratios
+        return losses.apo_down(chosen, rejected, self.beta)
 
 
 @dataclass(frozen=True)
@@ -363,7 +379,8 @@ class DiscoPOP(PairObjective):
             raise UsageError(f"tau must be above 0, not {self.tau}")
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.discopop(*pairs.ratios, self.beta, self.tau)
+        chosen, rejected = pairs.ratios
+        return losses.discopop(chosen, rejected, self.beta, self.tau)
 
 
 def check_beta(beta: float) -> None:

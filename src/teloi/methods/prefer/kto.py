@@ -60,7 +60,8 @@ class KTO(Objective):
         return tree(processor, row.prompt, [row.completion], desirable=np.bool_(row.label))
 
     def prepare(self, examples: Sequence[Tree], seed: int) -> Sequence[Tree]:
-        """Give each tree a second branch: the completion of the next example, in a shuffled cycle, that has another prompt."""
+        """Give each tree a second branch: the completion of the next example, in a shuffled cycle, that has another
+        prompt."""
         order = np.random.default_rng(seed).permutation(len(examples))
         prepared = list(examples)
         for place, index in enumerate(order):

@@ -1,4 +1,5 @@
-"""What every loss on a pair of completions shares: one tree a pair, the prompt encoded once; sums, lengths and log-ratios."""
+"""What every loss on a pair of completions shares: one tree a pair, the prompt encoded once; sums, lengths and
+log-ratios."""
 
 from __future__ import annotations
 
@@ -45,10 +46,11 @@ class Pairs:
 
 
 class PairObjective(Objective):
-    """An objective on preference pairs. A subclass gives `pair_loss`; `rewards` if its implicit reward is not beta * log-ratio."""
+    """An objective on preference pairs. A subclass gives `pair_loss`; `rewards` if its implicit reward is not beta *
+    log-ratio."""
 
     reads = Preference
-    roles = ("policy", "reference")
+    roles: ClassVar[tuple[str, ...]] = ("policy", "reference")
     reference_sums = True
     defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 5e-6}
 
@@ -71,7 +73,8 @@ class PairObjective(Objective):
         return self.terms(Pairs(policy, reference, batch.branch_lengths))
 
     def terms(self, pairs: Pairs) -> dict[str, Term]:
-        """The pair loss, and what one watches: accuracy and margin of the implicit reward, likelihoods of both sides."""
+        """The pair loss, and what one watches: accuracy and margin of the implicit reward, likelihoods of both
+        sides."""
         chosen, rejected = self.rewards(pairs).detach()
         return {
             "preference": Term(self.pair_loss(pairs), per="trees"),

@@ -1,4 +1,5 @@
-"""Preference losses without a reference model: a margin on the policy's own log-probabilities, or a likelihood term as the anchor."""
+"""Preference losses without a reference model: a margin on the policy's own log-probabilities, or a likelihood term as
+the anchor."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class SimPO(PairObjective):
         return self.beta * pairs.policy_means
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.simpo(*pairs.policy_means, self.beta, self.margin)
+        chosen, rejected = pairs.policy_means
+        return losses.simpo(chosen, rejected, self.beta, self.margin)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class ORPO(PairObjective):
         return self.beta * pairs.policy_means
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return self.beta * losses.orpo(*pairs.policy_means)
+        chosen, rejected = pairs.policy_means
+        return self.beta * losses.orpo(chosen, rejected)
 
     def terms(self, pairs: Pairs) -> dict[str, Term]:
         return {**super().terms(pairs), "nll": Term(-pairs.policy_means[0], per="trees")}
@@ -101,7 +104,8 @@ class CPO(PairObjective):
         check_smoothing(self.label_smoothing)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        return losses.cpo(*pairs.policy, self.beta, self.label_smoothing)
+        chosen, rejected = pairs.policy
+        return losses.cpo(chosen, rejected, self.beta, self.label_smoothing)
 
     def terms(self, pairs: Pairs) -> dict[str, Term]:
         return {**super().terms(pairs), "nll": Term(-pairs.policy_means[0], per="trees", weight=self.alpha)}
