@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from teloi.measure.statistics import (
     Estimate,
@@ -115,9 +115,7 @@ def test_crossed_interval_with_items_that_agree_is_the_t_interval_over_seeds() -
 @pytest.mark.parametrize(
     ("by_seed", "by_item", "noise"), [(0.05, 0.4, 0.4), (0.0, 0.4, 0.2), (0.0, 0.0, 0.4), (0.1, 0.1, 0.2)]
 )
-def test_crossed_interval_covers_at_its_level(
-    seeds: int, by_seed: float, by_item: float, noise: float
-) -> None:
+def test_crossed_interval_covers_at_its_level(seeds: int, by_seed: float, by_item: float, noise: float) -> None:
     rng = np.random.default_rng(7)
     covered = 0
     for _ in range(1000):

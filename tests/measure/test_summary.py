@@ -87,9 +87,7 @@ def test_ratios_where_the_metric_says_so() -> None:
     assert difference is not None
     assert difference.mean == pytest.approx((990.0 ** (1 / 3)) / 20)
     assert summary.primary.improves(difference)
-    assert verdict(summary).startswith(
-        "sft lowers perplexity by a factor of 2.01 against base (95% 0.39 to 0.64)"
-    )
+    assert verdict(summary).startswith("sft lowers perplexity by a factor of 2.01 against base (95% 0.39 to 0.64)")
 
 
 def test_failed_runs_are_counted_and_left_out() -> None:
@@ -192,9 +190,7 @@ def test_count(value: float, text: str) -> None:
     assert count(value) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(4.21, "4.2 s"), (93, "93 s"), (700, "12 min"), (12_240, "3.4 h")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(4.21, "4.2 s"), (93, "93 s"), (700, "12 min"), (12_240, "3.4 h")])
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 

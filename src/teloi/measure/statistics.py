@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]
+from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -57,9 +57,7 @@ def paired_difference(
     return mean_interval(a - b, resolution=resolution, confidence=confidence)
 
 
-def paired_ratio(
-    arm: ArrayLike, baseline: ArrayLike, *, resolution: float = 0.0, confidence: float = 0.95
-) -> Estimate:
+def paired_ratio(arm: ArrayLike, baseline: ArrayLike, *, resolution: float = 0.0, confidence: float = 0.95) -> Estimate:
     """Geometric mean of `arm / baseline` [n], paired by seed; the t interval is taken of the logarithms.
 
     Both must be positive. `resolution` is in the metric's own unit.

@@ -60,7 +60,8 @@ class Metric:
 class Cell:
     """One metric of one arm.
 
-    The `values` by seed, their mean, and the comparison with the baseline (None for itself)."""
+    The `values` by seed, their mean, and the comparison with the baseline (None for itself).
+    """
 
     values: Mapping[int, float]
     estimate: Estimate
@@ -79,10 +80,9 @@ class Failure:
 class Arm:
     """One arm of a comparison.
 
-    `ledger` holds means a run; `seconds` the time to prepare and train, by seed, and `time` its ratio
-    to the quickest trained arm's. `gap` compares the primary metric with the best arm's; the arm is
-    `tied` with it where that interval holds no difference. `trained` is false for a model that is only
-    measured.
+    `trained` is false for a model that is only measured. `ledger` holds means a run; `seconds` the time to prepare and
+    train, by seed (none for an untrained arm), and `time` its ratio to the quickest arm's. `gap` compares the primary
+    metric with the best arm's; an arm whose gap may be nothing is `tied` with it.
     """
 
     name: str
@@ -97,6 +97,11 @@ class Arm:
     gap: Estimate | None = None
     time: Estimate | None = None
     standing: Standing = "other"
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """Mean time to prepare and train one run."""
+        return sum(self.seconds.values()) / len(self.seconds) if self.seconds else None
 
 
 @dataclass(frozen=True)
@@ -144,15 +149,14 @@ class Summary:
 def summarise(results: Mapping[str, Any]) -> Summary:
     """Summary of a `results.json`.
 
-    Failed runs and values that are no finite number are left out of means, and counted."""
+    Failed runs and values that are no finite number are left out of means, and counted.
+    """
     try:
         metrics = [_metric(m) for m in results["metrics"]]
         series = {a["name"]: {m.name: _series(a, m) for m in metrics} for a in results["arms"]}
         raw = list(results["arms"])
     except (KeyError, TypeError) as error:
-        raise TeloiError(
-            f"these are no results of a comparison: {error} is missing or of another type"
-        ) from error
+        raise TeloiError(f"these are no results of a comparison: {error} is missing or of another type") from error
     if not metrics or not raw:
         raise TeloiError("these results hold no metric or no arm")
     primary = next((m for m in metrics if m.primary), metrics[0])
@@ -161,11 +165,8 @@ def summarise(results: Mapping[str, Any]) -> Summary:
     arms = [_arm(a, metrics, primary, series[a["name"]], series.get(baseline)) for a in raw]
     arms.sort(key=lambda a: _rank(a, primary))
     best = _best(arms, primary)
-    quickest = min(
-        (a for a in arms if a.trained and a.seconds),
-        key=lambda a: float(np.mean(list(a.seconds.values()))),
-        default=None,
-    )
+    timed = [a for a in arms if a.trained and a.mean_seconds is not None]
+    quickest = min(timed, key=lambda a: a.mean_seconds or 0.0, default=None)
     arms = [_placed(a, best, quickest, primary, series) for a in arms]
     items = max((len(row) for s in series.values() for row in s[primary.name].items.values()), default=0)
     return Summary(
@@ -183,7 +184,8 @@ def summarise(results: Mapping[str, Any]) -> Summary:
 class _Series:
     """One metric of one arm by seed.
 
-    `fixed`: nothing was trained and every run agrees, so seeds carry no variance."""
+    `fixed`: nothing was trained and every run agrees, so seeds carry no variance.
+    """
 
     values: dict[int, float] = field(default_factory=dict)
     items: dict[int, Floats] = field(default_factory=dict)
@@ -193,9 +195,7 @@ class _Series:
         """This series at `seeds`; a fixed one has its one value at every seed."""
         if self.fixed:
             rows = [dict.fromkeys(seeds, row) for row in self.items.values()]
-            return _Series(
-                dict.fromkeys(seeds, next(iter(self.values.values()))), rows[0] if rows else {}, True
-            )
+            return _Series(dict.fromkeys(seeds, next(iter(self.values.values()))), rows[0] if rows else {}, True)
         values = {s: self.values[s] for s in seeds}
         return _Series(values, {s: self.items[s] for s in seeds if s in self.items})
 
@@ -306,7 +306,7 @@ def _arm(
     seconds = {
         run["seed"]: sum(finite([run["ledger"].get(k) for k in ("prepare_seconds", "train_seconds")]))
         for run in good
-        if run.get("ledger")
+        if run.get("ledger") and raw.get("method") is not None
     }
     failures = [
         Failure(run["seed"], str(run.get("failed") or f"{primary.label} is no finite number"))

@@ -15,7 +15,8 @@ from teloi.measure.summary import Arm, Metric, Summary
 class Style:
     """How one metric is written.
 
-    As many decimals as its intervals bear; shares as percentages, their differences in points."""
+    As many decimals as its intervals bear; shares as percentages, their differences in points.
+    """
 
     metric: Metric
     decimals: int
@@ -75,10 +76,11 @@ class Style:
         return f"{value:.2f}" if self.metric.scale == "log" else self.number(value)
 
 
-def style(summary: Summary, metric: Metric) -> Style:
+def style(summary: Summary, metric: Metric, *, brief: bool = False) -> Style:
     """The style of `metric`, one for all arms so that its numbers align.
 
-    It keeps about two digits of the median interval."""
+    Intervals get two to three digits, or in sentences (`brief`) one to two.
+    """
     cells = [a.cells[metric.name] for a in summary.arms if metric.name in a.cells]
     widths = [w for c in cells for e in (c.estimate, c.difference) if e is not None and (w := e.width)]
     if widths and metric.scale == "linear":
@@ -87,6 +89,7 @@ def style(summary: Summary, metric: Metric) -> Style:
         means = [c.estimate.mean for c in cells]
         size = (max(means) - min(means) or max(map(abs, means))) if means else 1.0
     size *= 100 if metric.unit == "share" else 1
+    size /= 1 if brief else 3
     return Style(metric, min(max(1 - math.floor(math.log10(size) + 1e-9), 0), 4) if size > 0 else 0)
 
 
@@ -133,7 +136,7 @@ def _finding(summary: Summary) -> str:
         return f"{metric.label} has no better direction, so the arms are not ranked."
     if summary.best is None:
         return "Nothing to compare: only the baseline has a result."
-    best, how = summary.arm(summary.best), style(summary, metric)
+    best, how = summary.arm(summary.best), style(summary, metric, brief=True)
     base, label, cost = summary.baseline, metric.label, _cost(summary, best)
     cell = best.cells[metric.name]
     difference = cell.difference
@@ -176,3 +179,20 @@ def _ties(summary: Summary) -> str:
     if len(tied) == len(others) and len(tied) > 1:
         return f"; none of the other {len(tied)} methods can be told apart from it"
     return f"; {listed(tied)} cannot be told apart from it"
+
+
+def interval_note(summary: Summary) -> str:
+    """What the intervals of a comparison stand for, in a sentence or two."""
+    if len(summary.seeds) < 2:
+        return "One seed: trained arms have no intervals, and a difference may be luck."
+    seeds = f"{len(summary.seeds)} seeds"
+    if summary.items:
+        items = f"the variance of the {summary.items} items added"
+        over = f"new seeds and new test items (Student's t over {seeds}, {items})"
+    else:
+        over = f"new seeds (Student's t over {seeds})"
+    pairs = "seed and item" if summary.items else "seed"
+    return (
+        f"Intervals hold the truth 95 times in 100 for {over}. Differences are paired by {pairs}. "
+        "Each interval stands for itself: of twenty arms that change nothing, one will seem to."
+    )
