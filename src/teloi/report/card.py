@@ -1,0 +1,127 @@
+"""The model card that lies beside a trained checkpoint: what it is, what made it, and how to make it again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from teloi.measure.wording import count, duration
+from teloi.report.files import write_text
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def write_card(
+    directory: str | Path,
+    *,
+    method: str,
+    base_model: str | None,
+    data: str,
+    command: str,
+    about: str = "",
+    paper: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    ledger: Mapping[str, float] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    versions: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+    library: str = "transformers",
+    task: str | None = "text-generation",
+) -> Path:
+    """Write `README.md` into a checkpoint's `directory` and return its path.
+
+    `base_model` (None: trained from scratch) and `data` enter the front matter only where they are ids of the Hugging
+    Face hub, which refuses others. `about` is the method in a sentence, `metrics` the last values measured, `task` the
+    hub's pipeline tag.
+    """
+    path = Path(directory) / "README.md"
+    origin = "trained from scratch" if base_model is None else f"{_code(base_model)} trained further"
+    parts = [
+        _front_matter(method, base_model, data, library, task),
+        f"# {Path(directory).resolve().name}",
+        f"{origin[0].upper()}{origin[1:]} with `{method}` on {_code(data)}, by teloi.",
+        _sentence(about) + (f" Paper: {paper}." if paper else ""),
+        _use(task) if library == "transformers" else "",
+        _table("Settings", settings or {}),
+        _table("Training", {k.replace("_", " "): _amount(k, v) for k, v in (ledger or {}).items()}),
+        _table("Measured", {k.replace("_", " "): v for k, v in (metrics or {}).items()}),
+        "## Repeat this\n\n" + _block(command, "sh"),
+        "## Notes\n\n" + "\n".join(f"- {_line(note)}" for note in notes) if notes else "",
+        "Versions: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + "." if versions else "",
+    ]
+    write_text(path, "\n\n".join(part.strip() for part in parts if part.strip()) + "\n")
+    return path
+
+
+def _front_matter(method: str, base_model: str | None, data: str, library: str, task: str | None) -> str:
+    import yaml
+
+    front: dict[str, object] = {}
+    if base_model is not None and _is_hub_id(base_model):
+        front["base_model"] = base_model
+    front["library_name"] = library
+    if task is not None:
+        front["pipeline_tag"] = task
+    if _is_hub_id(data):
+        front["datasets"] = [data]
+    front["tags"] = ["teloi", method]
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---"
+
+
+def _is_hub_id(name: str) -> bool:
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
+
+
+def _use(task: str | None) -> str:
+    if task != "text-generation":
+        return ""
+    code = 'from transformers import pipeline\n\ngenerate = pipeline("text-generation", "PATH OF THIS DIRECTORY")'
+    return "## Use\n\n" + _block(code, "python")
+
+
+def _table(title: str, rows: Mapping[str, object]) -> str:
+    if not rows:
+        return ""
+    lines = [f"| {_cell(name)} | {_cell(_text(value))} |" for name, value in rows.items()]
+    return "\n".join([f"## {title}", "", "| | |", "|---|---|", *lines])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _amount(key: str, value: float) -> str:
+    return duration(value) if key.endswith("seconds") else count(value)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _sentence(text: str) -> str:
+    text = _line(text)
+    return text if not text or text[-1] in ".!?" else f"{text}."
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a table's cell, nor be HTML."""
+    return _line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """Inline code, whatever backticks `text` has."""
+    text = _line(text)
+    ticks = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    pad = " " if "`" in text else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def _block(text: str, language: str) -> str:
+    fence = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    return f"{fence}{language}\n{text.strip()}\n{fence}"
