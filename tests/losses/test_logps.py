@@ -127,11 +127,16 @@ def test_no_more_logits_exist_than_a_chunk_holds(frozen: bool) -> None:
     assert largest.elements == 16 * 500
 
 
-def test_autocast_does_not_part_forward_from_backward() -> None:
+@pytest.mark.parametrize("frozen", [True, False])
+def test_autocast_changes_neither_values_nor_gradients(frozen: bool) -> None:
     hidden, weight, targets, _ = problem(9, 16, 20, torch.float32)
+    weight.requires_grad_(not frozen)
     with torch.autocast("cpu", torch.bfloat16):
         logps = losses.token_logps(hidden, weight, targets)
-    torch.testing.assert_close(logps, plain(hidden, weight, targets, None))
+    expected = plain(hidden, weight, targets, None)
+    torch.testing.assert_close(logps, expected)
+    ours, theirs = (torch.autograd.grad(values.sum(), hidden)[0] for values in (logps, expected))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_weight_of_another_dtype_follows_hidden_and_still_learns() -> None:

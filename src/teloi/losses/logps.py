@@ -41,7 +41,7 @@ def token_logps(
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     weight = weight.to(hidden.dtype)
     bias = None if bias is None else bias.to(hidden.dtype)
-    # The backward pass recomputes the product: autocast must not make it differ from the forward one.
+    # The dtypes are this function's own: autocast must not round its products.
     with torch.autocast(hidden.device.type, enabled=False):
         if torch.is_grad_enabled():
             logps: Tensor = _TokenLogps.apply(hidden, weight, bias, targets, chunk)  # type: ignore[no-untyped-call]
