@@ -60,7 +60,7 @@ def describe(result: TrainResult, command: str) -> None:
         base_model=None if model.startswith("scratch:") else model,
         data=run["data"]["name"],
         command=command,
-        about=method.about if method else "",
+        about=f"{method.about[0].upper()}{method.about[1:]}" if method else "",
         paper=str(method.origin) if method else None,
         settings=run["objective"] | {key: value for key, value in run["train"].items() if value is not None},
         ledger={key: value for key, value in asdict(result.ledger).items() if isinstance(value, int | float)},
