@@ -1,4 +1,4 @@
-"""The loop: accumulation changes nothing, a run that is taken up again ends in the same bits, what is not finite stops it."""
+"""The loop: accumulation changes nothing, a resumed run ends in the same bits, what is not finite stops it."""
 
 from __future__ import annotations
 

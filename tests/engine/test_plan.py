@@ -1,4 +1,4 @@
-"""The plan: every example once an epoch, budgets kept, micro-batches within their size, a pure function of its arguments."""
+"""The plan: each example once an epoch, budgets kept, micro-batches within their size, a pure function."""
 
 from __future__ import annotations
 

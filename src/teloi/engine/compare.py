@@ -221,11 +221,13 @@ def _notes(base: Base, evaluator: Evaluator, config: CompareConfig) -> list[str]
     how = "trees packed into rows without padding" if base.layout == "packed" else "one padded row a completion"
     notes = [
         f"The model computes in {base.dtype}; batches are {how}.",
-        "A budget of tokens counts every position the policy trains on, prompts included; reference passes are in the ledger.",
+        "A budget of tokens counts every position that the policy trains on, prompts included; "
+        "reference passes are in the ledger.",
         "Seeds change the order of the data; all arms share the start model and the held-out rows.",
     ]
     if evaluator.prompts:
         notes.append(
-            f"{len(evaluator.prompts)} held-out prompts are answered greedily with at most {config.max_new_tokens} tokens."
+            f"{len(evaluator.prompts)} held-out prompts are answered greedily, in at most "
+            f"{config.max_new_tokens} tokens."
         )
     return notes

@@ -54,15 +54,16 @@ METRICS = {
             "preference accuracy",
             "higher",
             "share",
-            "share of held-out pairs whose chosen reply gained more log-probability over the start model than the rejected one "
-            "(ties count half, so the start model has 0.5)",
+            "share of held-out pairs whose chosen reply gained more log-probability over the start model than "
+            "the rejected one (ties count half, so the start model has 0.5)",
         ),
         Metric(
             "reward_margin",
             "reward margin",
             "higher",
             "nats",
-            "mean over held-out pairs of how much more log-probability the chosen reply gained over the start model than the rejected one",
+            "mean over held-out pairs of how much more log-probability the chosen reply gained over the start "
+            "model than the rejected one",
         ),
         Metric(
             "likelihood_accuracy",
@@ -90,7 +91,7 @@ METRICS = {
             "reply length",
             None,
             "tokens",
-            "mean length of the greedy replies, the end token included",
+            "mean length of the greedy replies, end token included",
         ),
         Metric(
             "finished",

@@ -61,11 +61,13 @@ def preview(
     padding = 1 - batch.size / layout.input_ids.numel() if models.policy.layout == "padded" else 0.0
     console.print(f"terms of this micro-batch at the start: {terms}")
     console.print(
-        f"step 1: {len(plan.examples(0))} rows in {len(micros)} micro-batches; this one has {len(trees)} trees, {batch.size:,} positions, "
-        f"{batch.counts['tokens']:,} scored tokens ({models.policy.layout}, {padding:.0%} padding)"
+        f"step 1: {len(plan.examples(0))} rows in {len(micros)} micro-batches; this one has {len(trees)} trees, "
+        f"{batch.size:,} positions, {batch.counts['tokens']:,} scored tokens ({models.policy.layout}, "
+        f"{padding:.0%} padding)"
     )
+    peak = _peak()
     console.print(
-        f"memory: {_peak():.1f} GB so far, about {_peak() + _optimizer(models.policy.model):.1f} GB with the optimiser's state"
+        f"memory: {peak:.1f} GB so far, about {peak + _optimizer(models.policy.model):.1f} GB with the optimiser"
     )
     console.print(
         f"the run: {plan.steps:,} steps, {plan.tokens:,} tokens, {plan.epochs:.2g} epochs; at {rate:,.0f} tokens/s about "

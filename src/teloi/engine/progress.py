@@ -25,7 +25,7 @@ PATIENCE = 2.0
 
 def say(message: str) -> None:
     """One line for the person who watches."""
-    console.print(message, markup=False)
+    console.print(message, markup=False, soft_wrap=True)
 
 
 def track(items: Sequence[T], what: str) -> Iterator[T]:

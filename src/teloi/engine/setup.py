@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from teloi.batch.tree import Kind
 from teloi.data.processor import Processor
@@ -45,6 +46,7 @@ class Base:
 def load_base(config: TrainConfig, rows: Rows) -> Base:
     """The start model and tokenizer that a configuration names; "scratch:PRESET" makes both from the data."""
     keep_memory()
+    logging.disable_progress_bar()  # transformers' bars for loading and saving say nothing here
     torch.manual_seed(config.seed)
     preset = config.model.removeprefix("scratch:")
     if preset != config.model:

@@ -133,9 +133,8 @@ def train(
         for _ in range(done):
             advance("resumed")
         for last in trainer.run():
-            advance(
-                f"loss {last['loss']:.4f}, {trainer.ledger.trained_tokens / max(trainer.ledger.train_seconds, 1e-9):,.0f} tokens/s"
-            )
+            speed = trainer.ledger.trained_tokens / max(trainer.ledger.train_seconds, 1e-9)
+            advance(f"loss {last['loss']:.4f}, {speed:,.0f} tokens/s")
             listeners.step(int(last["step"]))
             if listeners.stopped:
                 say(f"stopped by a callback after step {int(last['step'])}")
@@ -186,8 +185,8 @@ def _announcement(name: str, base: Base, plan: Plan, config: TrainConfig, done: 
     how = "trees packed into rows, no padding" if base.layout == "packed" else "one padded row a completion"
     resumed = f", resumed after step {done:,}" if done else ""
     return (
-        f"{name}: {base.name} in {base.dtype}, {how}; {plan.steps:,} steps of {min(config.batch_size, plan.rows)} rows, "
-        f"{plan.tokens:,} tokens, {plan.epochs:.2g} epochs{resumed}"
+        f"{name}: {base.name} in {base.dtype}, {how}; {plan.steps:,} steps of "
+        f"{min(config.batch_size, plan.rows)} rows, {plan.tokens:,} tokens, {plan.epochs:.2g} epochs{resumed}"
     )
 
 

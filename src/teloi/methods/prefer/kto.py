@@ -70,7 +70,7 @@ class KTO(Objective):
             other = next((o for o in others if not np.array_equal(o.prompt, example.prompt)), None)
             if other is None:
                 raise DataError(
-                    "kto needs rows with at least two different prompts: its baseline pairs prompts with others' completions"
+                    "kto needs rows with at least two different prompts: its baseline pairs each with another's reply"
                 )
             prepared[index] = replace(example, branches=(*example.branches, *other.branches))
         return prepared
