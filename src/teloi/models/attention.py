@@ -1,8 +1,8 @@
 """Attention that follows the trees of a packed row, for any transformers decoder that takes an attention function.
 
-The function is registered with transformers under `TREE`; while a model uses it, no attention mask is ever built: the backbone
-call carries a `TreeStructure` (keyword `tree`) down to every layer, which computes one small product for each tree.
-"""
+The function is registered with transformers under `TREE`; while a model uses it, no attention mask is ever built: the
+backbone call carries a `TreeStructure` (keyword `tree`) down to every layer, which computes one small product for each
+tree. """
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def tree_attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention within each tree. query [1 h t d], key and value [1 g t d] (g divides h) -> [1 t h d].
+    """Scaled dot-product attention within each tree. query [1 h t d], key and value [1 g t d] (g divides h) -> [1 t h
+    d].
 
     NotImplementedError when the layer asks for arithmetic beyond scaling, dropout and a sliding window.
     """
@@ -68,7 +69,8 @@ AttentionMaskInterface.register(TREE, _no_mask)
 
 @contextmanager
 def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """The model with another attention implementation for a while, e.g. "sdpa" to generate from a model that trains on trees."""
+    """The model with another attention implementation for a while, e.g. "sdpa" to generate from a model that trains on
+    trees."""
     before = model.config._attn_implementation
     model.set_attn_implementation(name)
     try:

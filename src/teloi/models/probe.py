@@ -1,9 +1,8 @@
 """Can this architecture take trees packed into one row? Asked once, before the first step.
 
-Silently wrong attention is the worst failure a packed batch can have, so the answer comes from a computation: a model of the same
-architecture, cut to one layer of each type with random weights and a window of four, reads one 16-token tree packed and padded; the
-log-probabilities agree to 1e-4 or the engine pads.
-"""
+Silently wrong attention is the worst failure a packed batch can have, so the answer comes from a computation: a model
+of the same architecture, cut to one layer of each type with random weights and a window of four, reads one 16-token
+tree packed and padded; the log-probabilities agree to 1e-4 or the engine pads. """
 
 from __future__ import annotations
 
@@ -33,15 +32,14 @@ def choose_layout(model: PreTrainedModel) -> Kind:
 
 
 def tree_error(config: PretrainedConfig) -> float:
-    """Largest relative difference of log-probabilities between a packed and a padded tree, on a small model of this config."""
+    """Largest relative difference of log-probabilities between a packed and a padded tree, on a small model of this
+    config."""
     from teloi.models.roles import LanguageModel
 
     small = _shrink(config)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _quiet():
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(
-            small, attn_implementation="sdpa", dtype=torch.float32
-        ).eval()
+        model = AutoModelForCausalLM.from_config(small, attn_implementation="sdpa", dtype=torch.float32).eval()
         ids = np.random.default_rng(0).integers(3, VOCABULARY, 16).astype(np.int32)
         batch = TreeBatch(
             [Tree(ids[:6], (Branch.scored(ids[6:9]), Branch.scored(ids[9:14]), Branch.scored(ids[14:])))] * 2
