@@ -1,69 +1,116 @@
-"""Start models and tokenizers by name: the embedded one, a local directory, a hub id. Safetensors only, no remote code."""
+"""Models and tokenizers from a directory, the hub or the embedded one, with one clear line when that fails."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from teloi.errors import ModelError
 from teloi.models import embedded
 
-NAMES = (embedded.NAME, "embedded")
+EMBEDDED_NAMES = ("embedded", embedded.NAME)
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
+VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+# What transformers and safetensors raise for files that are missing, broken or not what they say.
+FAILURES = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
 
 
-def load_model(name: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model in evaluation mode. ModelError when the name is none, or its weights are not safetensors."""
-    place = _place(name)
+def resolve(name_or_path: str | Path) -> Path:
+    """The local directory of a model: a path, an embedded name, or a hub id (fetched into the hub's cache).
+
+    ModelError where there is no such thing. Offline, a hub id that was fetched before still resolves.
+    """
+    name = str(name_or_path)
+    if name in EMBEDDED_NAMES:
+        return embedded.path()
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"{name} is a file; a model is a directory with config.json and model.safetensors")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
+        raise ModelError(f"{name} does not exist; name a model directory, a Hugging Face id, or {EMBEDDED_NAMES[0]!r}")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, attn_implementation=_attention(place), use_safetensors=True, trust_remote_code=False
+        return Path(snapshot_download(name, etag_timeout=embedded.HUB_TIMEOUT_SECONDS, **embedded.HUB_FILES))
+    except Exception as error:  # unknown, private, unreachable: the hub's library has many names for it
+        raise ModelError(
+            f"{name} is no directory here, and the Hugging Face hub does not give it ({type(error).__name__})"
+        ) from error
+
+
+def load_model(
+    name_or_path: str | Path, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None
+) -> PreTrainedModel:
+    """A causal language model in `dtype`, in evaluation mode.
+
+    Only safetensors are read and no code of the repository is run. ModelError when there is no such model, when a
+    file is broken, and when the weights do not cover the architecture (else they would silently be random).
+    """
+    path = resolve(name_or_path)
+    _check_directory(path)
+    auto: Any = AutoModelForCausalLM  # its declared result leaves out the report
+    options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    try:
+        with embedded.quiet():
+            model, report = auto.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
+            )
+    except FAILURES as error:
+        raise ModelError(_why(name_or_path, "model", error)) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ModelError(
+            f"{name_or_path} is no complete {type(model).__name__}: its weights lack {missing[0]}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(_reason(name, error)) from error
-    assert isinstance(model, PreTrainedModel)
-    return model.eval()
+    loaded: PreTrainedModel = model.eval()
+    return loaded
 
 
-def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model. ModelError when there is none."""
-    place = _place(name)
+def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to a model. ModelError when there is none."""
+    path = resolve(name_or_path)
+    if not any((path / name).is_file() for name in VOCABULARIES):
+        raise ModelError(f"{name_or_path} holds no tokenizer: none of {', '.join(VOCABULARIES[:3])}, ...")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(_reason(name, error)) from error
-    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+        with embedded.quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except FAILURES as error:
+        raise ModelError(_why(name_or_path, "tokenizer", error)) from error
     return tokenizer
 
 
-def _place(name: str | Path) -> str:
-    """Where transformers finds the model: a directory, or a hub id as it is."""
-    if str(name) in NAMES:
-        return str(embedded.path())
-    path = Path(name).expanduser()
-    looks_local = path.exists() or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
-    if looks_local:
-        if not path.is_dir():
-            raise ModelError(f"{name}: no such model directory")
-        if not (path / "config.json").exists():
-            raise ModelError(f"{name} is no model directory: it has no config.json")
-        if not any(path.glob("*.safetensors")) and any(path.glob("*.bin")):
-            raise ModelError(f"{name} holds pickled weights only (.bin), which can run code when read: convert them to safetensors")
-        return str(path)
-    return str(name)
+def _check_directory(path: Path) -> None:
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise ModelError(f"{path} holds only an adapter; merge it into its model first")
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} is no model: it has no config.json")
+    if any((path / name).is_file() for name in WEIGHTS):
+        return
+    if pickled := [name for name in PICKLED if (path / name).is_file()]:
+        raise ModelError(
+            f"{path} holds its weights as a pickle ({pickled[0]}), which can run code when it is read; "
+            "convert it to model.safetensors first"
+        )
+    raise ModelError(f"{path} is no model: it has no model.safetensors")
 
 
-def _attention(place: str) -> str:
-    """Scaled dot-product attention where the architecture has it."""
-    config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-    kind = AutoModelForCausalLM._model_mapping.get(type(config), None)
-    return "sdpa" if kind is not None and getattr(kind, "_supports_sdpa", False) else "eager"
-
-
-def _reason(name: str | Path, error: Exception) -> str:
-    """One line for a person, without the hub client's advice."""
-    text = " ".join(str(error).split())
-    if "connect" in text.lower() or "not a local folder" in text or "offline" in text.lower():
-        return f"{name}: no such directory, and the Hugging Face hub has no such model or cannot be reached"
-    return f"{name} is no causal language model that can be loaded: {text[:200]}"
+def _why(name: str | Path, what: str, error: BaseException) -> str:
+    """One line: what the library said first, or plainer words where they are known."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0] if lines else type(error).__name__
+    if "trust_remote_code" in str(error):
+        reason = "it needs code from its repository, which teloi does not run"
+    elif "ignore_mismatched_sizes" in str(error):
+        reason = "its weights do not have the sizes that its config.json says"
+    elif isinstance(error, SafetensorError):
+        reason = f"its safetensors file is broken ({reason})"
+    elif isinstance(error, (KeyError, TypeError, AttributeError)):
+        reason = f"its files are not what they should be ({type(error).__name__}: {reason})"
+    return f"cannot load the {what} {name}: {reason}"
