@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
-from teloi.errors import DataError
+from teloi.errors import DataError, ModelError
 
 # name -> width, layers, heads, vocabulary
 PRESETS = {
@@ -20,19 +27,26 @@ CONTEXT = 2048
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
-    """A byte-level BPE tokenizer of at most `vocab_size` tokens: any text can be written in it, and read back unchanged."""
+    """A byte-level BPE tokenizer of at most `vocab_size` tokens: it can write any text, and reads it back unchanged.
+
+    The same texts in the same order give the same tokenizer. Encoding adds nothing: where a text begins and ends is the
+    caller's business. ModelError when `vocab_size` leaves no room for the bytes; DataError without text.
+    """
+    specials = [PAD, BEGIN, END]
+    least = len(specials) + len(alphabet := sorted(pre_tokenizers.ByteLevel.alphabet()))
+    if vocab_size < least:
+        raise ModelError(f"a vocabulary needs at least {least} tokens (the bytes and the specials), not {vocab_size}")
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[PAD, BEGIN, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
-    bpe.train_from_iterator(texts, trainer)
-    if bpe.get_vocab_size() < 3 + 256:
+    some = (text for text in texts if text)
+    first = next(some, None)
+    if first is None:
         raise DataError("no text to train a tokenizer on")
+    bpe.train_from_iterator(chain([first], some), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=BEGIN, eos_token=END, pad_token=PAD, model_max_length=CONTEXT
     )
