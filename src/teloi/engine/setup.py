@@ -52,8 +52,8 @@ def load_base(config: TrainConfig, rows: Rows) -> Base:
     if preset != config.model:
         if preset not in PRESETS:
             raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(PRESETS)}")
-        tokenizer = train_tokenizer(_texts(rows))
-        model = scratch_model(preset, len(tokenizer), config.seed)
+        tokenizer = train_tokenizer(_texts(rows), PRESETS[preset][-1])
+        model = scratch_model(preset, tokenizer)
     else:
         tokenizer = load_tokenizer(config.model)
         model = load_model(config.model, dtype=torch.float32)
