@@ -9,7 +9,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from teloi.engine.plan import Plan
 from teloi.engine.precision import Masters
 from teloi.engine.step import Step
 from teloi.errors import NonFinite
-from teloi.models.roles import Models
+from teloi.models.roles import Models, evaluation
 
 SAVE_SECONDS = 300.0
 """Time between checkpoints when `save_steps` is not set."""
@@ -92,7 +92,7 @@ class Trainer:
         saved_at = time.monotonic()
         while self.done < self.plan.steps:
             started = time.monotonic()
-            record = self._one_step(self.done)
+            record = self._phase(self.done)
             self.done += 1
             self.ledger.train_seconds += time.monotonic() - started
             if self.done % self.config.logging_steps == 0 or self.done == self.plan.steps:
@@ -114,55 +114,61 @@ class Trainer:
         checkpoint.save(self.checkpoints, self.done, self._tensors(), self.optimizer, {"ledger": asdict(self.ledger)})
         self.hooks.saved(self.done)
 
-    def _one_step(self, step: int) -> Record:
-        now = Now(
-            step,
-            self.plan.steps,
-            self.ledger.trained_tokens,
-            self.config.seed,
-            rank=self.accelerator.process_index,
-        )
+    def _phase(self, step: int) -> Record:
+        """One step of the plan: what the objective makes of the examples drawn for it, and the updates on that."""
+        now = Now(step, self.plan.steps, self.ledger.trained_tokens, self.config.seed)
+        now = replace(now, rank=self.accelerator.process_index)
         _seed(now)
-        micros = self.plan.step(step)
+        drawn = [self.examples[i] for i in self.plan.examples(step)]
+        with evaluation(self.step):
+            examples = self.objective.rollout(self.models, drawn, now)
+        self.ledger.rows += len(drawn)
+        phase = self.objective.phase
+        records = []
+        for epoch in range(phase.epochs):
+            order = np.arange(len(examples))
+            if phase.minibatches > 1:
+                order = now.rng(f"minibatches of pass {epoch}").permutation(order)
+            for part in np.array_split(order, min(phase.minibatches, len(examples))):
+                records.append(self._update([examples[i] for i in part], now))
+        self.objective.after_step(self.models, now)
+        means = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
+        return {"step": step + 1, "tokens": self.ledger.trained_tokens, **means}
+
+    def _update(self, examples: Sequence[Tree], now: Now) -> Record:
+        """One optimiser step on these examples, in as many micro-batches as they need."""
+        micros = self.plan.cut([example.size for example in examples])
         batches = [
-            self.objective.collate([self.examples[i] for i in micro], _at(now, m), self.accelerator.device)
+            self.objective.collate([examples[i] for i in micro], replace(now, micro=m), self.accelerator.device)
             for m, micro in enumerate(micros)
         ]
         counts = {name: max(1, sum(batch.counts[name] for batch in batches)) for name in batches[0].counts}
         sums: dict[str, float] = {}
         for m, batch in enumerate(batches):
-            loss, shares = self.step(batch, _at(now, m), counts)
+            loss, shares = self.step(batch, replace(now, micro=m), counts)
             self.accelerator.backward(loss)
             self.masters.collect()
             for name, share in shares.items():
                 sums[name] = sums.get(name, 0.0) + float(share)
         norm = float(self.masters.clip(self.config.max_grad_norm))
         if not math.isfinite(sums["loss"]) or not math.isfinite(norm):
-            where = self.hooks.failed(step, [self.examples[i] for micro in micros for i in micro])
+            where = self.hooks.failed(now.step, examples)
             what = "loss" if not math.isfinite(sums["loss"]) else "gradient"
             raise NonFinite(
-                f"the {what} is not finite at step {step + 1}; its batch is saved as {where}; "
+                f"the {what} is not finite at step {now.step + 1}; its batch is saved as {where}; "
                 "a lower learning rate, a longer warm-up or --dtype float32 usually helps"
             )
         # The schedule's value amid the step: its ends, where the rate is 0, would each waste a step of a short run.
-        rate = self.rate(step + 0.5)
+        rate = self.rate(now.step + 0.5)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * rate
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.masters.publish()
-        self.objective.after_step(self.models, now)
         self.ledger.steps += 1
-        self.ledger.rows += sum(len(micro) for micro in micros)
         self.ledger.trained_tokens += sum(batch.size for batch in batches)
-        self.ledger.scored_tokens += counts["tokens"]
-        return {
-            "step": step + 1,
-            "tokens": self.ledger.trained_tokens,
-            **sums,
-            "grad_norm": norm,
-            "learning_rate": self.peak_rates[0] * rate,
-        }
+        self.ledger.scored_tokens += sum(batch.counts["tokens"] for batch in batches)
+        return {**sums, "grad_norm": norm, "learning_rate": self.peak_rates[0] * rate}
 
     def _optimizer(self) -> torch.optim.AdamW:
         groups = self.objective.parameter_groups(self.models)
@@ -179,14 +185,10 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         """What training changes: masters of the trainable parameters, and the state of the objective's own parts."""
-        tensors = {f"master.{i}": tensor for i, tensor in enumerate(self.masters.tensors)}
+        tensors: dict[str, Tensor] = {f"master.{i}": tensor for i, tensor in enumerate(self.masters.tensors)}
         if self.models.parts is not None:
             tensors |= {f"parts.{name}": buffer for name, buffer in self.models.parts.named_buffers()}
         return {name: tensor.detach() for name, tensor in tensors.items()}
-
-
-def _at(now: Now, micro: int) -> Now:
-    return Now(now.step, now.total, now.seen, now.seed, micro, now.rank)
 
 
 def _seed(now: Now) -> None:

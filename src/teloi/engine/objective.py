@@ -64,6 +64,14 @@ class Now:
         return np.random.default_rng([self.seed, self.step, self.micro, self.rank, zlib.crc32(name.encode())])
 
 
+@dataclass(frozen=True)
+class Phase:
+    """How often the examples of a step of the plan are used: passes over them, optimiser steps in each pass."""
+
+    epochs: int = 1
+    minibatches: int = 1
+
+
 class Objective:
     """A training objective. Subclasses are frozen dataclasses; see `teloi.methods` for examples to copy.
 
@@ -90,6 +98,19 @@ class Objective:
     def encode(self, row: Any, processor: Processor) -> Tree | Sequence[Tree]:
         """A row, parsed as `reads`, becomes one example or several. Deterministic."""
         raise TypeError(f"{type(self).__name__} must define encode(row, processor)")
+
+    @property
+    def phase(self) -> Phase:
+        """What becomes of the examples of one step of the plan; by default one optimiser step on all of them."""
+        return Phase()
+
+    def rollout(self, models: Models, examples: Sequence[Tree], now: Now) -> Sequence[Tree]:
+        """What is trained on in a step, made from the examples drawn for it; online methods sample from the policy here.
+
+        Runs once a step of the plan, without gradients, the policy in evaluation mode. All randomness comes from
+        `now.rng(name)`, so that a run that was killed inside a rollout samples the same again.
+        """
+        return examples
 
     def collate(self, examples: Sequence[Tree], now: Now, device: Any) -> TreeBatch:
         """Examples become a batch. Pure: all randomness comes from `now.rng(name)`."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -42,7 +43,7 @@ class Plan:
         """Positions trained on in the whole run."""
         n = len(self.lengths)
         full, rest = divmod(self.rows, n)
-        return full * sum(self.lengths) + sum(self.lengths[i] for i in _order(n, self.seed, full)[:rest].tolist())
+        return full * sum(self.lengths) + sum(self.lengths[int(i)] for i in _order(n, self.seed, full)[:rest])
 
     def examples(self, step: int) -> list[int]:
         """Examples of a step, in the order of the stream."""
@@ -53,9 +54,12 @@ class Plan:
     def step(self, step: int) -> list[list[int]]:
         """The micro-batches of a step: each a list of examples."""
         examples = self.examples(step)
-        if self.whole:
-            return [examples]
-        return pack(examples, self.lengths, self.micro_tokens, self.kind)
+        return [[examples[i] for i in micro] for micro in self.cut([self.lengths[i] for i in examples])]
+
+    def cut(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Examples of these lengths, by their place, in micro-batches."""
+        everything = list(range(len(lengths)))
+        return [everything] if self.whole else pack(everything, lengths, self.micro_tokens, self.kind)
 
 
 def make_plan(
@@ -89,7 +93,7 @@ def make_plan(
     return Plan(tuple(lengths), rows, batch_size, micro_tokens, seed, kind, whole)
 
 
-def pack(examples: list[int], lengths: tuple[int, ...], size: int, kind: Kind = "packed") -> list[list[int]]:
+def pack(examples: list[int], lengths: Sequence[int], size: int, kind: Kind = "packed") -> list[list[int]]:
     """Examples into bins of at most `size` positions; an example that is larger stands alone.
 
     Packed rows: first fit, longest first. Padded ones: neighbours in length, a bin costing its rows times the longest.

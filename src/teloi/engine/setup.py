@@ -57,7 +57,7 @@ def load_base(config: TrainConfig, rows: Rows) -> Base:
     else:
         tokenizer = load_tokenizer(config.model)
         model = load_model(config.model, dtype=torch.float32)
-    model = model.to(dtype=_dtype(config, model))
+    model = model.to(dtype=_dtype(config, model))  # type: ignore[call-arg]  # transformers wraps nn.Module.to
     limit = min(config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length)
     processor = Processor(tokenizer, limit, config.overlong)
     layout = choose_layout(model) if config.layout == "auto" else config.layout
