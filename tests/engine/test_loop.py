@@ -115,7 +115,12 @@ class Broken(SFT):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_weights(models) -> None:
     seen = []
-    hooks = Hooks(failed=lambda step, trees: seen.append((step, len(trees))) or "batch.safetensors")
+
+    def keep(step, trees) -> str:
+        seen.append((step, len(trees)))
+        return "batch.safetensors"
+
+    hooks = Hooks(failed=keep)
     made = models(Broken())
     run = trainer(Broken(), made, random_trees(40, 1), hooks=hooks)
     steps = run.run()

@@ -77,7 +77,7 @@ METRICS = {
             "bits per character",
             "lower",
             "bits",
-            "bits the model needs for a character of the held-out completions (of the texts, where rows are plain text)",
+            "bits the model needs for a character of the held-out completions (of the texts, if rows are plain text)",
         ),
         Metric(
             "kl",

@@ -105,7 +105,7 @@ class Objective:
         return Phase()
 
     def rollout(self, models: Models, examples: Sequence[Tree], now: Now) -> Sequence[Tree]:
-        """What is trained on in a step, made from the examples drawn for it; online methods sample from the policy here.
+        """What a step trains on, made from the examples drawn for it; online methods sample from the policy here.
 
         Runs once a step of the plan, without gradients, the policy in evaluation mode. All randomness comes from
         `now.rng(name)`, so that a run that was killed inside a rollout samples the same again.

@@ -70,8 +70,8 @@ def preview(
         f"memory: {peak:.1f} GB so far, about {peak + _optimizer(models.policy.model):.1f} GB with the optimiser"
     )
     console.print(
-        f"the run: {plan.steps:,} steps, {plan.tokens:,} tokens, {plan.epochs:.2g} epochs; at {rate:,.0f} tokens/s about "
-        f"{seconds(plan.tokens / rate)}"
+        f"the run: {plan.steps:,} steps, {plan.tokens:,} tokens, {plan.epochs:.2g} epochs; at {rate:,.0f} tokens/s "
+        f"about {seconds(plan.tokens / rate)}"
     )
 
 
