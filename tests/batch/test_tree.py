@@ -36,7 +36,8 @@ CONFIGS: dict[str, PretrainedConfig] = {
 def make(config: PretrainedConfig) -> PreTrainedModel:
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float64)
-    return model.eval()
+    model.eval()
+    return model
 
 
 MODELS = {name: make(config) for name, config in CONFIGS.items()}

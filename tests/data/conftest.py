@@ -46,7 +46,7 @@ def byte_level(template: str | None = CHATML) -> PreTrainedTokenizerFast:
             show_progress=False,
         ),
     )
-    made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    made = PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|pad|>"
     )
     made.chat_template = template
@@ -68,7 +68,7 @@ def word_marked(scheme: str = "first", template: str | None = None, ends: bool =
     raw.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>" if ends else "<s> $A", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
-    made = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    made = PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
     )
     made.chat_template = template
