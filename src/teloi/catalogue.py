@@ -109,6 +109,8 @@ PAPERS = _by_slug(
     Paper("orpo", "Hong et al.", 2024, "ORPO: Monolithic Preference Optimization without Reference Model", "2403.07691"),
     Paper("bco", "Jung et al.", 2024, "Binary Classifier Optimization for Large Language Model Alignment", "2404.04656"),
     Paper("sppo", "Wu et al.", 2024, "Self-Play Preference Optimization for Language Model Alignment", "2405.00675"),
+    Paper("grpo", "Shao et al.", 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models", "2402.03300"),
+    Paper("rloo", "Ahmadian et al.", 2024, "Back to Basics: Revisiting REINFORCE-Style Optimization for Learning from Human Feedback in LLMs", "2402.14740"),
     Paper("simpo", "Meng et al.", 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward", "2405.14734"),
     Paper("aot", "Melnyk et al.", 2024, "Distributional Preference Alignment of LLMs via Optimal Transport", "2406.05882"),
     Paper("discopop", "Lu et al.", 2024, "Discovering Preference Optimization Algorithms with and for Large Language Models", "2406.08414"),
@@ -139,6 +141,9 @@ METHODS: tuple[Method, ...] = (
     Method("simpo", "log-probability per token as reward, with a target margin", "preference", "teloi.methods.prefer.reference_free:SimPO", "dpo-ppo", "simpo"),
     Method("orpo", "imitation and preference in one: adds an odds-ratio term to SFT", "preference", "teloi.methods.prefer.reference_free:ORPO", "dpo-ppo", "orpo"),
     Method("cpo", "DPO with a uniform reference, plus imitation of the chosen answer", "preference", "teloi.methods.prefer.reference_free:CPO", "dpo-ppo", "cpo"),
+    # from rewards for what the policy samples
+    Method("grpo", "sample a group of answers, raise those that beat the group's mean reward", "prompt-only", "teloi.methods.reinforce.grpo:GRPO", "tulu3", "grpo"),
+    Method("rloo", "REINFORCE with the mean reward of the other samples as baseline", "prompt-only", "teloi.methods.reinforce.grpo:RLOO", "tulu3", "rloo"),
 )
 # fmt: on
 

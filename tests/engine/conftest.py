@@ -11,11 +11,21 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from teloi.batch.tree import Branch, Tree
+from teloi.data.formats import PromptOnly
+from teloi.data.processor import Processor
 from teloi.engine.objective import Objective
 from teloi.models.attention import TREE
 from teloi.models.roles import REFERENCE_SUMS, CachedReference, LanguageModel, Models
+from teloi.models.scratch import train_tokenizer
 
-VOCABULARY = 64
+
+@pytest.fixture(scope="session")
+def processor() -> Processor:
+    """A byte-level tokenizer of a few tokens, for what samples."""
+    return Processor(train_tokenizer(["the cat sat on the mat"], VOCABULARY), 64)
+
+
+VOCABULARY = 280
 
 
 @pytest.fixture(scope="session")
@@ -37,11 +47,11 @@ def tiny():
 
 
 @pytest.fixture
-def models(tiny) -> Callable[[Objective], Models]:
+def models(tiny, processor) -> Callable[[Objective], Models]:
     """Fresh models in the roles an objective asks for."""
 
     def make(objective: Objective, dtype: torch.dtype = torch.float32) -> Models:
-        made = Models(LanguageModel(copy.deepcopy(tiny).to(dtype), "packed"))
+        made = Models(LanguageModel(copy.deepcopy(tiny).to(dtype), "packed"), processor=processor)
         if "reference" in objective.roles:
             made.reference = CachedReference()
         made.parts = objective.build(made)
@@ -65,6 +75,12 @@ def random_trees(count: int, branches: int, seed: int = 0) -> list[Tree]:
                 REFERENCE_SUMS: draw.normal(-20, 3, branches).astype(np.float32),
                 "desirable": np.bool_(draw.random() < 0.5),
             },
+            PromptOnly("a prompt"),
         )
         for _ in range(count)
     ]
+
+
+def length_reward(prompts, completions, **columns) -> list[float]:
+    """A reward that differs between samples of any model: the share of letters."""
+    return [sum(character.isalpha() for character in text) / (len(text) + 1) for text in completions]

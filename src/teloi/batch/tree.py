@@ -28,10 +28,14 @@ Kind = Literal["packed", "padded"]
 
 @dataclass(frozen=True)
 class Branch:
-    """One completion: `ids` int32 [n] and the weight of each token in the loss, float32 [n]; 0 means context only."""
+    """One completion: `ids` int32 [n] and the weight of each token in the loss, float32 [n]; 0 means context only.
+
+    `columns` holds one number a token, [n], by name (log-probabilities at sampling time, rewards, values).
+    """
 
     ids: np.ndarray
     weights: np.ndarray
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def scored(cls, ids: Sequence[int] | np.ndarray) -> Branch:
@@ -50,6 +54,8 @@ class Tree:
     prompt: np.ndarray
     branches: tuple[Branch, ...]
     columns: dict[str, Any] = field(default_factory=dict)
+    source: Any = None
+    """The row it was made from, where a method reads it again: reward functions see the prompt's text and columns."""
 
     @property
     def size(self) -> int:
@@ -70,7 +76,10 @@ class Layout:
 
 
 class TreeBatch:
-    """A micro-batch of trees. n: scored tokens, b: branches, tree by tree; `columns` are stacked over the trees."""
+    """A micro-batch of trees. n: scored tokens, b: branches, tree by tree.
+
+    `columns` are the trees' columns stacked, `tokens` the branches' columns at the scored tokens.
+    """
 
     def __init__(self, trees: Sequence[Tree], device: torch.device | str = "cpu") -> None:
         self.trees = tuple(trees)
@@ -90,6 +99,10 @@ class TreeBatch:
         )
         self.lengths: Int[Tensor, " b"] = torch.tensor([len(o) for o in self._offsets], device=self.device)
         names = set[str]().union(*(tree.columns for tree in self.trees))
+        self.tokens: dict[str, Float[Tensor, " n"]] = {
+            name: self._tensor([b.columns[name][o] for b, o in scored], torch.float32)
+            for name in sorted(set[str]().union(*(branch.columns for branch in branches)))
+        }
         self.columns: dict[str, Tensor] = {
             name: torch.as_tensor(np.stack([tree.columns[name] for tree in self.trees]), device=self.device)
             for name in sorted(names)

@@ -166,7 +166,7 @@ class Processor:
         token. A cut completion loses its end token: the model must not learn to stop there. Otherwise raises
         `Overlong`.
         """
-        longest = max(map(len, completions))
+        longest = max(map(len, completions), default=0)
         if len(prompt) + longest <= self.max_length:
             return prompt, completions
         if self.overlong != "truncate":
@@ -174,7 +174,7 @@ class Processor:
         self.truncated += 1
         most = max(self.max_length - len(prompt), self.max_length // 2)
         completions = [ids[:most] for ids in completions]
-        room = self.max_length - max(map(len, completions))
+        room = self.max_length - max(map(len, completions), default=0)
         if len(prompt) > room:
             begin = prompt[:1] if prompt[0] == self.tokenizer.bos_token_id and room > 1 else []
             prompt = begin + prompt[len(prompt) - room + len(begin) :]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from teloi.engine.config import TrainConfig
+from teloi.errors import UsageError
 
 if TYPE_CHECKING:
     from teloi.engine.loop import Trainer
@@ -26,7 +27,11 @@ class Listeners:
         from transformers.integrations.integration_utils import get_reporting_integration_callbacks
         from transformers.trainer_callback import CallbackHandler
 
-        trackers = get_reporting_integration_callbacks([config.report_to]) if config.report_to != "none" else []
+        try:
+            trackers = get_reporting_integration_callbacks([] if config.report_to == "none" else [config.report_to])
+            trackers = [tracker() for tracker in trackers]
+        except (ValueError, RuntimeError, ImportError) as error:  # unknown, or not installed
+            raise UsageError(f"--report-to {config.report_to}: {' '.join(str(error).split())}") from None
         self.arguments = TrainingArguments(
             output_dir=str(path),
             report_to=[],
@@ -38,7 +43,7 @@ class Listeners:
         self.state = TrainerState(max_steps=trainer.plan.steps, global_step=trainer.done)
         self.control = TrainerControl()
         self.handler = CallbackHandler(
-            [*callbacks, *(tracker() for tracker in trackers)], model, None, trainer.optimizer, None
+            [*callbacks, *trackers], model, None, trainer.optimizer, None
         )
 
     def __enter__(self) -> Listeners:

@@ -137,7 +137,7 @@ def _train_arm(
     train = settings_for(arm, config.train)
     started = time.monotonic()
     encoded = encode(arm.objective, rows, base.processor)
-    lengths = [example.size for example in encoded.examples]
+    lengths = [arm.objective.cost(example) for example in encoded.examples]
     plans = [
         make_plan(
             lengths,
@@ -160,7 +160,7 @@ def _train_arm(
     shared.prepare_seconds = (time.monotonic() - started) / config.seeds
     for seed, plan in enumerate(plans):
         model = copy.deepcopy(base.model)
-        models = make_models(arm.objective, model, base.layout, replace(train, seed=seed))
+        models = make_models(arm.objective, base, replace(train, seed=seed), model)
         ledger = dataclasses.replace(shared)
         trainer = Trainer(arm.objective, models, examples, plan, replace(train, seed=seed), ledger=ledger)
         curve: list[Record] = []

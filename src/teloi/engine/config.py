@@ -3,6 +3,7 @@ where it has one."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,12 @@ from typing import Any, Literal
 
 from teloi.engine.objective import Objective
 from teloi.errors import UsageError
+
+SCHEDULES = (
+    *("linear", "cosine", "cosine_with_restarts", "polynomial"),
+    *("constant", "constant_with_warmup", "inverse_sqrt"),
+)
+"""transformers' schedules that need nothing but the number of steps."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,11 @@ class Budget:
             number = float(match[1].replace("_", "")) if match else 0.0
         except ValueError:
             number = 0.0
-        value = round(number * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[match[2].lower()]) if match else 0
-        if match is None or value < 1:
+        value = number * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[match[2].lower()] if match else 0
+        if match is None or not 1 <= round(min(value, 1e18)) < 10**18:
             raise UsageError(f"budget {text!r} is not of the form 200k, 1.5M tokens, 300 rows or 50 steps")
         unit = (match[3] or "tokens").rstrip("s") + "s"
-        return cls(value, unit)  # type: ignore[arg-type]  # the pattern admits these three only
+        return cls(round(value), unit)  # type: ignore[arg-type]  # the pattern admits these three only
 
     def __str__(self) -> str:
         return f"{self.value} {self.unit}"
@@ -72,7 +79,8 @@ class TrainConfig:
     learning_rate: float = 1e-5
     """Peak learning rate."""
     lr_scheduler_type: str = "linear"
-    """Schedule after warm-up, by transformers' names: linear, cosine, constant_with_warmup, ..."""
+    """Schedule after warm-up, by transformers' names: linear, cosine, cosine_with_restarts, polynomial, constant,
+    constant_with_warmup or inverse_sqrt."""
     warmup_ratio: float = 0.1
     """Share of the steps over which the learning rate rises from 0."""
     weight_decay: float = 0.0
@@ -119,7 +127,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         positive = {
             name: getattr(self, name)
-            for name in ("batch_size", "micro_tokens", "max_length", "logging_steps", "lora_r")
+            for name in ("batch_size", "micro_tokens", "max_length", "logging_steps", "lora_r", "lora_alpha")
         }
         positive |= {
             n: v for n in ("limit", "max_steps", "save_steps", "eval_steps") if (v := getattr(self, n)) is not None
@@ -128,10 +136,20 @@ class TrainConfig:
             if value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
         for name in ("num_train_epochs", "learning_rate"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("weight_decay", "max_grad_norm", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must not be below 0: {getattr(self, name)}")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
         if not 0 <= self.warmup_ratio <= 1:
             raise UsageError(f"warmup_ratio must lie between 0 and 1, not {self.warmup_ratio}")
+        if self.lr_scheduler_type not in SCHEDULES:
+            raise UsageError(
+                f"there is no schedule {self.lr_scheduler_type!r}: lr_scheduler_type is one of {', '.join(SCHEDULES)}"
+            )
         if self.resume and self.overwrite:
             raise UsageError("resume continues a run and overwrite replaces it: choose one")
         if self.budget is not None:
@@ -172,6 +190,12 @@ class CompareConfig:
     """Replace what another comparison left in the output directory."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Settings of every arm's training."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("seeds", 1), ("eval_limit", 1), ("generate", 0), ("max_new_tokens", 1)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise UsageError(f"{name} must be at least {least}, not {value}")
+        Budget.parse(self.budget)
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,12 @@ def encode(objective: Objective, rows: Rows, processor: Processor) -> Encoded:
         examples.extend(found)
         encoded.rows.extend([index] * len(found))
     encoded.overlong += processor.truncated - truncated
-    if not examples:
+    if not examples and encoded.overlong:
         raise DataError(
             f"{rows.name}: no rows are left, all {encoded.overlong} are longer than {processor.max_length} tokens; "
             "raise --max-length or choose --overlong truncate"
         )
+    if not examples:
+        raise DataError(f"{rows.name}: no rows are left, none has a token to learn from")
     encoded.examples = objective.prepare(examples, seed=0)
     return encoded

@@ -47,36 +47,47 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def claim(self, record: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
-        """Make the directory this run's. True when an interrupted run is to be continued.
+    def check(self, record: Mapping[str, Any] | None = None, *, resume: bool, overwrite: bool) -> bool:
+        """Whether an interrupted run is to be continued in here. Changes nothing.
 
-        UsageError when it holds anything else, or another run than the one to resume.
+        UsageError when the directory cannot be written, holds anything that this run must not touch, or another run
+        than the one to resume (`record`, where it is known).
         """
-        if resume and self.run.exists():
-            found = yaml.safe_load(self.run.read_text())
-            if difference := _difference(found, record):
+        check_writable(self.path)
+        found = self._found()
+        if resume and found is not None:
+            if found.get(DONE):
+                raise UsageError(f"{self.path} is finished: there is nothing to resume")
+            if record is not None and (difference := _difference(found, record)):
                 raise UsageError(f"{self.path} holds another run, so it cannot be resumed: {difference}")
             return True
-        occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
-        if occupied and not overwrite:
-            raise UsageError(
-                f"{self.path} is not empty: choose another --output-dir, continue with --resume, or --overwrite it"
-            )
-        if occupied and not self.run.exists():
-            raise UsageError(
-                f"{self.path} holds no teloi run, so --overwrite will not delete it: choose another --output-dir"
-            )
-        with writing(self.path):
-            if occupied:
-                shutil.rmtree(self.path)
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.run, yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True))
+        if occupied(self.path):
+            if found is None:
+                refused = " so --overwrite will not delete it:" if overwrite else ""
+                raise UsageError(f"{self.path} is not empty and holds no teloi run,{refused} choose another --output-dir")
+            if not overwrite:
+                raise UsageError(
+                    f"{self.path} holds another run: choose another --output-dir, continue with --resume, or --overwrite it"
+                )
         return False
 
-    @property
-    def finished(self) -> bool:
-        """Whether the run in here came to its end."""
-        return self.run.exists() and bool(yaml.safe_load(self.run.read_text()).get(DONE))
+    def claim(self, record: Mapping[str, Any]) -> None:
+        """Make the directory this run's, once `check` has let it: what another run left in it is deleted."""
+        with writing(self.path):
+            if self.path.exists():
+                # run.yaml goes last: until then a killed deletion is still known to be a run's directory.
+                for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == RUN):
+                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.run, yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True))
+
+    def _found(self) -> Mapping[str, Any] | None:
+        """What run.yaml says, if teloi wrote it."""
+        try:
+            found = yaml.safe_load(self.run.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return None
+        return found if isinstance(found, Mapping) and "teloi" in found else None
 
     def finish(self, record: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Note the result in run.yaml and drop the checkpoints."""
@@ -99,9 +110,10 @@ class RunDirectory:
         """Keep the examples of a step for inspection; returns the file's name."""
         path = self.path / f"failed-step-{step + 1}.safetensors"
         arrays = {f"{i}.prompt": tree.prompt for i, tree in enumerate(trees)}
-        arrays |= {
-            f"{i}.branch.{b}": branch.ids for i, tree in enumerate(trees) for b, branch in enumerate(tree.branches)
-        }
+        for i, tree in enumerate(trees):
+            for b, branch in enumerate(tree.branches):
+                arrays |= {f"{i}.branch.{b}": branch.ids, f"{i}.weights.{b}": branch.weights}
+            arrays |= {f"{i}.column.{name}": np.asarray(value) for name, value in tree.columns.items()}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
         return str(path)
 
@@ -111,6 +123,20 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.rename(path)
+
+
+def occupied(path: Path) -> bool:
+    """Whether a directory holds anything; what a killed `write_text` left does not count."""
+    return path.exists() and any(entry.suffix != ".tmp" for entry in path.iterdir())
+
+
+def check_writable(path: Path) -> None:
+    """UsageError when no directory can be written at `path`: a file is in the way, or permission is missing."""
+    nearest = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise UsageError(f"{path} cannot be a directory, {nearest} is a file: choose another --output-dir")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"{path} cannot be written, there is no permission for {nearest}: choose another --output-dir")
 
 
 @contextmanager

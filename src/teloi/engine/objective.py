@@ -104,6 +104,10 @@ class Objective:
         """What becomes of the examples of one step of the plan; by default one optimiser step on all of them."""
         return Phase()
 
+    def cost(self, example: Tree) -> int:
+        """Positions that a step trains on for an example; online methods, which make theirs, say at most how many."""
+        return example.size
+
     def rollout(self, models: Models, examples: Sequence[Tree], now: Now) -> Sequence[Tree]:
         """What a step trains on, made from the examples drawn for it; online methods sample from the policy here.
 

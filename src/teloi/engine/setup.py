@@ -66,10 +66,12 @@ def load_base(config: TrainConfig, rows: Rows) -> Base:
     return Base(model.eval(), processor, layout, config.model)
 
 
-def make_models(objective: Objective, base_model: PreTrainedModel, layout: Kind, config: TrainConfig) -> Models:
-    """The roles an objective asks for. `base_model` becomes the policy: it is trained in place."""
+def make_models(objective: Objective, base: Base, config: TrainConfig, model: PreTrainedModel | None = None) -> Models:
+    """The roles an objective asks for. The policy is `model`, a copy of the base's, or the base's own: trained in
+    place."""
     if unknown := set(objective.roles) - {"policy", "reference"}:
         raise UsageError(f"{type(objective).__name__} asks for roles nobody provides: {', '.join(sorted(unknown))}")
+    base_model = base.model if model is None else model
     policy: Any = base_model
     if config.gradient_checkpointing:
         base_model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -78,7 +80,7 @@ def make_models(objective: Objective, base_model: PreTrainedModel, layout: Kind,
     if config.torch_compile:
         base_model.base_model.compile()
     chunk = config.micro_tokens if objective.coupled else None
-    models = Models(LanguageModel(policy, layout, chunk))
+    models = Models(LanguageModel(policy, base.layout, chunk), processor=base.processor)
     if "reference" in objective.roles:
         if config.lora:
             models.reference = FrozenReference(models.policy, policy.disable_adapter)
@@ -88,7 +90,7 @@ def make_models(objective: Objective, base_model: PreTrainedModel, layout: Kind,
             import copy
 
             frozen = copy.deepcopy(base_model).requires_grad_(False).eval()
-            models.reference = FrozenReference(LanguageModel(frozen, layout))
+            models.reference = FrozenReference(LanguageModel(frozen, base.layout))
     models.parts = objective.build(models)
     return models
 

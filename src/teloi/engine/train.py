@@ -25,7 +25,6 @@ from teloi.engine.preview import preview
 from teloi.engine.progress import bar, say, seconds
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models
-from teloi.errors import UsageError
 from teloi.models.roles import CachedReference, Models
 
 # Settings that change how a run is watched or stored, not what comes out of it.
@@ -57,8 +56,8 @@ def train(
     name = method or type(objective).__name__
     rows = read(config.data or DEFAULT_DATA, "train", config.limit)
     directory = RunDirectory(config.output_dir or Path("runs") / name.rsplit(":")[-1].lower())
-    if not (config.dry_run or config.resume or config.overwrite) and directory.path.exists():
-        directory.claim({}, resume=False, overwrite=False)  # refuse before the model is loaded
+    if not config.dry_run:
+        directory.check(resume=config.resume, overwrite=config.overwrite)  # refuse before the model is loaded
     base = load_base(config, rows)
     encoded = encode(objective, rows, base.processor)
     say(f"{rows.name}: {encoded}")
@@ -66,7 +65,7 @@ def train(
         encode(objective, read(config.eval_data, "test", config.limit), base.processor) if config.eval_data else None
     )
 
-    plan = plan_for(objective, config, [example.size for example in encoded.examples], base)
+    plan = plan_for(objective, config, [objective.cost(example) for example in encoded.examples], base)
     record = {
         "teloi": teloi.__version__,
         "method": name,
@@ -81,17 +80,14 @@ def train(
         "versions": _versions(),
     }
     if config.dry_run:
-        models = make_models(objective, base.model, base.layout, config)
+        models = make_models(objective, base, config)
         preview(objective, models, base, encoded.examples, plan, config)
         return None
 
-    continued = directory.claim(record, resume=config.resume, overwrite=config.overwrite)
-    if continued and directory.finished:
-        raise UsageError(f"{directory.path} is finished: there is nothing to resume")
-
+    continued = directory.check(record, resume=config.resume, overwrite=config.overwrite)
     # The model is hashed before training changes it.
     examples, evaluation_examples = encoded.examples, held_out.examples if held_out else []
-    models = make_models(objective, base.model, base.layout, config)
+    models = make_models(objective, base, config)
     ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
     if isinstance(models.reference, CachedReference):
         model_hash = fingerprint(base.model)
@@ -109,10 +105,12 @@ def train(
     log = directory.metrics
     hooks = Hooks(failed=directory.save_batch)
     trainer = Trainer(objective, models, examples, plan, config, directory.checkpoints, hooks, ledger)
+    listeners = Listeners(callbacks, config, directory.path, models.policy.model, trainer)
+    if not continued:
+        directory.claim(record)
     done = trainer.resume() if continued else 0
     directory.rewind(done)
     say(_announcement(name, base, plan, config, done))
-    listeners = Listeners(callbacks, config, directory.path, models.policy.model, trainer)
     last: Record = {}
     with writing(directory.path), bar(plan.steps, name) as advance, log.open("a") as lines, listeners:
 

@@ -9,6 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from teloi.losses.contrastive import (
+        contrast,
+        cosine_pull,
+        info_nce,
+        inverse_temperature,
+        same_group,
+        similarity,
+        symmetric_info_nce,
+    )
     from teloi.losses.logps import (
         logps_from_logits,
         per_token,
@@ -17,6 +26,13 @@ if TYPE_CHECKING:
         segment_sum,
         sequence_logps,
         token_logps,
+    )
+    from teloi.losses.policy import (
+        clipped_surrogate,
+        group_advantages,
+        kl_estimate,
+        leave_one_out_advantages,
+        reinforce,
     )
     from teloi.losses.preference import (
         aot,
@@ -40,6 +56,7 @@ if TYPE_CHECKING:
         simpo,
         sppo_hard,
     )
+    from teloi.losses.tokens import token_cross_entropy
     from teloi.losses.unpaired import kl_baseline, kto
 
 __all__ = [
@@ -48,49 +65,85 @@ __all__ = [
     "apo_down",
     "apo_zero",
     "bco_pair",
+    "clipped_surrogate",
+    "contrast",
+    "cosine_pull",
     "cpo",
     "discopop",
     "dpo",
     "dpo_norm",
     "exo_pair",
+    "group_advantages",
     "hinge",
     "implicit_reward",
+    "info_nce",
+    "inverse_temperature",
     "ipo",
     "ipo_sum",
     "kl_baseline",
+    "kl_estimate",
     "kto",
+    "leave_one_out_advantages",
     "log_ratio",
     "logps_from_logits",
     "nca_pair",
     "orpo",
     "per_token",
     "perplexity",
+    "reinforce",
     "robust",
+    "same_group",
     "segment_mean",
     "segment_sum",
     "sequence_logps",
+    "similarity",
     "simpo",
     "sppo_hard",
+    "symmetric_info_nce",
+    "token_cross_entropy",
     "token_logps",
 ]
 
-_LOGPS = {
-    "logps_from_logits",
-    "per_token",
-    "perplexity",
-    "segment_mean",
-    "segment_sum",
-    "sequence_logps",
-    "token_logps",
+# The module of each public name that is not in `preference`.
+_ROOMS = {
+    name: room
+    for room, names in {
+        "contrastive": (
+            "contrast",
+            "cosine_pull",
+            "info_nce",
+            "inverse_temperature",
+            "same_group",
+            "similarity",
+            "symmetric_info_nce",
+        ),
+        "logps": (
+            "logps_from_logits",
+            "per_token",
+            "perplexity",
+            "segment_mean",
+            "segment_sum",
+            "sequence_logps",
+            "token_logps",
+        ),
+        "policy": (
+            "clipped_surrogate",
+            "group_advantages",
+            "kl_estimate",
+            "leave_one_out_advantages",
+            "reinforce",
+        ),
+        "tokens": ("token_cross_entropy",),
+        "unpaired": ("kl_baseline", "kto"),
+    }.items()
+    for name in names
 }
-_UNPAIRED = {"kl_baseline", "kto"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = "logps" if name in _LOGPS else "unpaired" if name in _UNPAIRED else "preference"
-    value = getattr(importlib.import_module(f"{__name__}.{room}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_ROOMS.get(name, 'preference')}"), name)
     globals()[name] = value
     return value
 

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from teloi.batch.tree import Kind, TreeBatch
+from teloi.data.processor import Processor
 from teloi.losses.logps import logps_from_logits, token_logps
 
 READ_CHUNK = 256
@@ -145,11 +146,12 @@ class CachedReference:
 
 @dataclass
 class Models:
-    """The models of a run by role, and the objective's own parts (`Objective.build`)."""
+    """The models of a run by role, the objective's own parts (`Objective.build`), and the tokenizer around them."""
 
     policy: LanguageModel
     reference: Reference | None = None
     parts: nn.Module | None = None
+    processor: Processor | None = None
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Objectives that learn from rewards for what the policy samples."""

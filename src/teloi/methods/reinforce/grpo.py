@@ -1,0 +1,175 @@
+"""Group-relative policy optimisation and REINFORCE leave-one-out: several samples of each prompt are each other's
+baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from teloi import losses
+from teloi.data.formats import PromptOnly
+from teloi.engine.objective import Now, Objective, Phase, Term
+from teloi.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from teloi.batch.tree import Tree, TreeBatch
+    from teloi.data.processor import Processor
+    from teloi.models.roles import Models
+
+
+@dataclass(frozen=True)
+class GroupObjective(Objective):
+    """Samples k completions of each prompt, rewards them, and weighs their tokens by the advantage within the group."""
+
+    reads = PromptOnly
+    defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-5, "batch_size": 8, "lr_scheduler_type": "constant"}
+
+    reward: str = "checks"
+    """Reward functions, joined by +: "checks", my_rewards.py:function or package.module:function, by TRL's
+    convention."""
+    k: int = 8
+    """Completions sampled of each prompt."""
+    max_new_tokens: int = 64
+    """Longest completion in tokens."""
+    temperature: float = 1.0
+    """Of sampling."""
+    epochs: int = 1
+    """Passes over the samples of a step."""
+    minibatches: int = 1
+    """Optimiser steps in each pass."""
+    kl: float = 0.0
+    """Weight of the KL to the reference (beta in GRPO), estimated a token; at 0 no reference model is kept."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How the KL is estimated."""
+
+    def __post_init__(self) -> None:
+        if self.k < 2:
+            raise UsageError(f"k must be at least 2, not {self.k}: the samples of a prompt are each other's baseline")
+        if min(self.epochs, self.minibatches, self.max_new_tokens) < 1:
+            raise UsageError("epochs, minibatches and max_new_tokens must be at least 1")
+        if self.kl < 0 or self.temperature <= 0:
+            raise UsageError("kl must not be negative, and temperature must be above 0")
+
+    @property
+    def roles(self) -> tuple[str, ...]:  # type: ignore[override]  # the reference only where its KL counts
+        return ("policy", "reference") if self.kl else ("policy",)
+
+    @property
+    def phase(self) -> Phase:
+        return Phase(self.epochs, self.minibatches)
+
+    def encode(self, row: PromptOnly, processor: Processor) -> Tree:
+        from teloi.data.encode import tree
+
+        return replace(tree(processor, row.prompt, []), source=row)
+
+    def cost(self, example: Tree) -> int:
+        return self.epochs * (example.size + self.k * self.max_new_tokens)
+
+    def rollout(self, models: Models, examples: Sequence[Tree], now: Now) -> Sequence[Tree]:
+        from teloi.engine.rollout import Sampling, sample_groups, with_advantages, with_old_logps, with_rewards
+        from teloi.worlds.rewards import load_reward
+
+        trees = sample_groups(models, examples, Sampling(self.k, self.max_new_tokens, self.temperature), now)
+        trees = with_rewards(models, trees, [load_reward(name) for name in self.reward.split("+")])
+        trees = with_advantages(trees, self.advantages)
+        return with_old_logps(models.policy, trees) if self.epochs * self.minibatches > 1 else trees
+
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """From rewards [groups, k] to the advantage of each completion."""
+        raise TypeError(f"{type(self).__name__} must define advantages(rewards)")
+
+    def metrics(self, batch: TreeBatch) -> dict[str, Term]:
+        """What one watches: reward, length, and the groups and samples that teach nothing."""
+        rewards, finished = batch.columns["rewards"], batch.columns["finished"]
+        spread = rewards.amax(1) - rewards.amin(1)
+        return {
+            "reward": Term(rewards, per="rows", weight=0.0),
+            "reward_spread_zero": Term((spread == 0).float(), per="trees", weight=0.0),
+            "length": Term(batch.lengths.float(), per="rows", weight=0.0),
+            "truncated": Term((~finished).float(), per="rows", weight=0.0),
+        }
+
+    def kl_terms(self, models: Models, batch: TreeBatch, logps: Tensor) -> dict[str, Term]:
+        """The KL to the reference, a token; nothing where there is no reference."""
+        if models.reference is None:
+            return {}
+        estimate = losses.kl_estimate(logps, models.reference.logps(batch), self.kl_estimator)
+        return {"kl": Term(estimate, per="tokens", weight=self.kl)}
+
+
+@dataclass(frozen=True)
+class GRPO(GroupObjective):
+    """Group relative policy optimisation (Shao et al., 2024, eq. 3), with the choices that later work made options.
+
+    Loss: -min(rho A, clip(rho, 1 - clip, 1 + clip_high) A) a token, A the completion's reward centred (and divided by
+    the deviation) within its group, rho the ratio to the policy that sampled. `reduction` tokens: mean over all tokens
+    of the step (DAPO); rows: mean over completions of their means (the paper); constant: sum over rows times the
+    allowed length (Dr. GRPO).
+
+    Use it when a program can say whether an answer is right. Not when rewards are all equal within most groups: then
+    nothing is learnt (watch `reward_spread_zero`); start from a model that succeeds sometimes, as after sft. """
+
+    clip: float = 0.2
+    """Lower clip range of the ratio."""
+    clip_high: float = 0.2
+    """Upper clip range; 0.28 in DAPO."""
+    scale: bool = True
+    """Divide advantages by the standard deviation of their group."""
+    reduction: Literal["tokens", "rows", "constant"] = "tokens"
+    """How token losses are averaged."""
+
+    def advantages(self, rewards: Tensor) -> Tensor:
+        return losses.group_advantages(rewards, scale=self.scale)
+
+    def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
+        logps = models.policy.logps(batch)
+        old = batch.tokens.get("old_logps", logps.detach())
+        advantages = batch.columns["advantages"].flatten()[batch.branch]
+        values = losses.clipped_surrogate(logps, old, advantages, self.clip, self.clip_high)
+        clipped = ((logps.detach() - old).exp() - 1).abs() > self.clip
+        if self.reduction == "rows":
+            policy = Term(values / batch.lengths.clamp(min=1)[batch.branch], per="rows")
+        elif self.reduction == "constant":
+            policy = Term(values / self.max_new_tokens, per="rows")
+        else:
+            policy = Term(values, per="tokens")
+        return {
+            "policy": policy,
+            **self.kl_terms(models, batch, logps),
+            "clipped": Term(clipped.float(), per="tokens", weight=0.0),
+            **self.metrics(batch),
+        }
+
+
+@dataclass(frozen=True)
+class RLOO(GroupObjective):
+    """REINFORCE leave-one-out (Ahmadian et al., 2024, eq. 8): the baseline of a completion is the mean reward of the
+    others.
+
+    Loss: -A log p of the whole completion, mean over completions, A its reward minus the mean of the other k - 1.
+
+    Use it as the plain alternative to grpo: one step on each sample, no clipping, no division by the deviation. Not
+    with several steps on the same samples: it has no ratio that would correct for the policy having moved. """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs * self.minibatches > 1:
+            raise UsageError(
+                "rloo makes one step on its samples: epochs and minibatches must be 1 (grpo corrects for more)"
+            )
+
+    def advantages(self, rewards: Tensor) -> Tensor:
+        return losses.leave_one_out_advantages(rewards)
+
+    def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
+        logps = models.policy.logps(batch)
+        advantages = batch.columns["advantages"].flatten()[batch.branch]
+        return {
+            "policy": Term(losses.reinforce(logps, advantages), per="rows"),
+            **self.kl_terms(models, batch, logps),
+            **self.metrics(batch),
+        }

@@ -1,0 +1,83 @@
+"""Verifiable rewards by TRL's convention: `f(prompts, completions, **columns) -> list[float | None]`.
+
+`prompts` and `completions` have one entry a completion (strings, or lists of messages for conversational rows), every other
+column of the row is passed by name with one entry a completion too, besides `completion_ids`. None means that the function
+has nothing to say of a completion. A function written for TRL's GRPOTrainer works here unchanged.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from teloi.data.formats import Text
+from teloi.errors import DataError, UsageError
+from teloi.worlds.instructions import satisfied
+
+Reward = Callable[..., Sequence[float | None]]
+
+
+def checks(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float]:
+    """1 for a completion that satisfies all `checks` of its row, else 0."""
+    if "checks" not in columns:
+        raise DataError("the reward `checks` reads a column of that name (see the embedded data `instructions`)")
+    return [
+        float(satisfied({"checks": wanted}, plain(completion)))
+        for completion, wanted in zip(completions, columns["checks"], strict=True)
+    ]
+
+
+REWARDS: Mapping[str, Reward] = {"checks": checks}
+
+
+def plain(completion: Text) -> str:
+    """The text of a completion, standard or conversational."""
+    return completion if isinstance(completion, str) else "".join(message["content"] for message in completion)
+
+
+def load_reward(spec: str) -> Reward:
+    """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function". UsageError when there is none."""
+    if spec in REWARDS:
+        return REWARDS[spec]
+    place, _, name = spec.rpartition(":")
+    if not place:
+        raise UsageError(
+            f"no reward {spec!r}: use {', '.join(REWARDS)}, my_rewards.py:function or package.module:function"
+        )
+    try:
+        module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        found: Reward = getattr(module, name)
+    except (ImportError, AttributeError, OSError) as error:
+        raise UsageError(f"reward {spec!r} cannot be loaded: {error}") from error
+    if not callable(found):
+        raise UsageError(f"reward {spec!r} is no function")
+    return found
+
+
+def score(
+    reward: Reward,
+    prompts: Sequence[Text],
+    completions: Sequence[Text],
+    columns: Mapping[str, Sequence[Any]],
+    completion_ids: Sequence[Sequence[int]],
+) -> list[float]:
+    """Call a reward function; None becomes 0. DataError when it does not return one number a completion."""
+    values = list(reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns))
+    if len(values) != len(completions):
+        name = getattr(reward, "__name__", str(reward))
+        raise DataError(f"reward {name} returned {len(values)} values for {len(completions)} completions")
+    return [0.0 if value is None else float(value) for value in values]
+
+
+def _load_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise ImportError(f"{path}: no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
