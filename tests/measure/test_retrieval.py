@@ -1,0 +1,52 @@
+"""Ranks by counting one candidate after the other, recall by sorting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from teloi.measure.retrieval import cosines, ranks, recall_at
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 10_000))
+def test_ranks_count_the_strictly_better(q: int, c: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, present = rng.integers(0, 4, (q, c)), rng.random(c) < 0.7
+    gold, several = rng.integers(0, c, q), rng.random((q, c)) < 0.4
+    assert ranks(scores, gold).tolist() == [
+        1 + sum(other > row[right] for other in row) for row, right in zip(scores.tolist(), gold, strict=True)
+    ]
+    present[gold] = True
+    several[np.arange(q), gold] = True
+    assert ranks(scores, several, present).tolist() == [
+        1 + sum(row[j] > max(row[k] for k in range(c) if right[k] and present[k]) for j in range(c) if present[j])
+        for row, right in zip(scores.tolist(), several, strict=True)
+    ]
+
+
+def test_recall_is_the_share_of_queries_that_find_the_right_one_among_k() -> None:
+    rng = np.random.default_rng(0)
+    queries, candidates, gold = rng.normal(size=(40, 5)), rng.normal(size=(7, 5)), rng.integers(0, 7, 40)
+    scores = cosines(queries, candidates)
+    np.testing.assert_allclose(scores, 1 - cdist(queries, candidates, "cosine"))
+    found = np.argsort(-scores, axis=1)
+    expected = [np.mean([right in row[:k] for row, right in zip(found, gold, strict=True)]) for k in (1, 3, 6)]
+    assert recall_at(ranks(scores, gold), [1, 3, 6]) == pytest.approx(expected)
+
+
+def test_ties_count_for_the_query() -> None:
+    assert ranks([[1.0, 1.0, 1.0]], [2]).tolist() == [1]
+    assert cosines([[0.0, 0.0]], [[1.0, 2.0]]).tolist() == [[0.0]]
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match="no rank"):
+        ranks([[float("nan"), 1.0]], [1])
+    with pytest.raises(ValueError, match="query 1 has no right candidate"):
+        ranks([[0.0, 1.0], [0.0, 1.0]], [0, 1], [True, False])
+    with pytest.raises(ValueError, match="recall of no query"):
+        recall_at([], [1])
