@@ -78,12 +78,20 @@ def test_unknown_name_gets_the_nearest():
 
 OWN = """
 from dataclasses import dataclass
-from teloi import Objective
+from teloi import Objective, Preference
 import helper
 
 @dataclass(frozen=True)
 class Mine(Objective):
+    reads = Preference
     scale: float = helper.SCALE
+
+@dataclass(frozen=True)
+class Silent(Objective):
+    scale: float = 1.0
+
+class Bare(Objective):
+    reads = Preference
 
 NOT_ONE = 3
 """
@@ -110,10 +118,14 @@ def test_own_file(own_file: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_own_file_that_does_not_fit(own_file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    with pytest.raises(UsageError, match="has no Other; it has Mine"):
+    with pytest.raises(UsageError, match="has no Other; it has Mine, Silent, Bare"):
         resolve(f"{own_file}:Other")
     with pytest.raises(UsageError, match=r"NOT_ONE in .* is no"):
         resolve(f"{own_file}:NOT_ONE")
+    with pytest.raises(UsageError, match="does not say what it reads"):
+        resolve(f"{own_file}:Silent")
+    with pytest.raises(UsageError, match="is no dataclass"):
+        resolve(f"{own_file}:Bare")
     with pytest.raises(UsageError, match="there is no file"):
         resolve(f"{own_file.parent}/none.py:Mine")
     with pytest.raises(UsageError, match="names no class"):

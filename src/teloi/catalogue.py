@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -218,6 +218,10 @@ def _objective_in(module: ModuleType, name: str, file: str) -> type[Objective]:
 
     found = getattr(module, name, None)
     if isinstance(found, type) and issubclass(found, Objective):
+        if not is_dataclass(found):
+            raise UsageError(f"{name} in {file} is no dataclass: write @dataclass(frozen=True) above it")
+        if getattr(found, "reads", None) is None:
+            raise UsageError(f"{name} in {file} does not say what it reads: give it reads = Preference, say")
         return found
     if found is not None:
         raise UsageError(f"{name} in {file} is no teloi.Objective")

@@ -6,8 +6,9 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import MISSING, field, fields, make_dataclass
+from dataclasses import MISSING, Field, field, fields, make_dataclass
 from itertools import pairwise
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -32,11 +33,16 @@ def parse(options: type[T], args: Sequence[str], prog: str, description: str | N
 def parse_groups(
     groups: Mapping[str, type], args: Sequence[str], prog: str, description: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """The values of several groups of flags (made by `flags`), which share one command line; by group."""
-    members = [
-        (title, Annotated[group, tyro.conf.OmitArgPrefixes], field(default_factory=group))
-        for title, group in groups.items()
-    ]
+    """The values of several groups of flags (made by `flags`), which share one command line; by group.
+
+    `UsageError` when two groups have a flag of the same name, as a user's own objective may.
+    """
+    owners: dict[str, str] = {}
+    for title, group in groups.items():
+        for f in fields(group):
+            if (other := owners.setdefault(f.name, title)) != title:
+                raise UsageError(f"{other} and {title} both have a setting {f.name!r}: give one another name")
+    members = [(title, Annotated[group, tyro.conf.OmitArgPrefixes]) for title, group in groups.items()]
     parsed: Any = parse(make_dataclass("Flags", members), args, prog, description)
     return {title: values(getattr(parsed, title)) for title in groups}
 
@@ -48,12 +54,19 @@ def flags(owner: type, given: Mapping[str, Any] | None = None, leave_out: Contai
     for f in fields(owner):
         if f.name in leave_out:
             continue
-        default = (given or {}).get(f.name, f.default)
+        default = (given or {}).get(f.name, default_of(f))
+        if isinstance(f.default, tuple | Path):  # run.yaml has lists and text for them
+            default = type(f.default)(default)
         # "default: None" tells nobody anything; the docstring says what happens then.
         hint = "" if default is None else None
         about = tyro.conf.arg(help=docs.get(f.name), help_behavior_hint=hint)
         members.append((f.name, Annotated[_quick(hints[f.name]), about], _default(default)))
     return make_dataclass(owner.__name__, members, namespace={"__doc__": inspect.getdoc(owner)})
+
+
+def default_of(f: Field[Any]) -> Any:
+    """The default of a dataclass's field, MISSING where it has none."""
+    return f.default if f.default_factory is MISSING else f.default_factory()
 
 
 def named(args: Sequence[str]) -> set[str]:
@@ -94,7 +107,9 @@ def attribute_docs(owner: type) -> dict[str, str]:
 
 
 def value_text(value: Any) -> str:
-    """A default as a person would type it."""
+    """A default as a person would type it; MISSING is a setting without one."""
+    if value is MISSING:
+        return "(to be given)"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

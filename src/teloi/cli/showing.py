@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from teloi.catalogue import METHODS, PAPERS, Method, find, is_file, resolve
-from teloi.cli.options import attribute_docs, parse, value_text
+from teloi.cli.options import attribute_docs, default_of, parse, value_text
 
 if TYPE_CHECKING:
     from teloi.data.formats import Format
@@ -97,7 +97,7 @@ def _hyperparameters(objective: type[Objective]) -> Iterator[tuple[str, str]]:
     docs = attribute_docs(objective)
     own = fields(objective)  # type: ignore[arg-type]  # objectives are dataclasses
     for field in own:
-        yield f"--{field.name.replace('_', '-')} {value_text(field.default)}", docs.get(field.name, "")
+        yield f"--{field.name.replace('_', '-')} {value_text(default_of(field))}", docs.get(field.name, "")
     for key, value in objective.defaults.items():
         yield (
             f"--{key.replace('_', '-')} {value_text(value)}",

@@ -21,6 +21,7 @@ class Listeners:
 
     def __init__(self, callbacks: Sequence[Any], config: TrainConfig, path: Path, model: Any, trainer: Trainer) -> None:
         self.handler: Any = None
+        self.trainer = trainer
         if not callbacks and config.report_to == "none":
             return
         from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -40,14 +41,13 @@ class Listeners:
             per_device_train_batch_size=config.batch_size,
             seed=config.seed,
         )
-        self.state = TrainerState(max_steps=trainer.plan.steps, global_step=trainer.done)
+        self.state = TrainerState(max_steps=trainer.plan.steps)
         self.control = TrainerControl()
-        self.handler = CallbackHandler(
-            [*callbacks, *trackers], model, None, trainer.optimizer, None
-        )
+        self.handler = CallbackHandler([*callbacks, *trackers], model, None, trainer.optimizer, None)
 
     def __enter__(self) -> Listeners:
         if self.handler:
+            self.state.global_step = self.trainer.done
             self.handler.on_train_begin(self.arguments, self.state, self.control)
         return self
 

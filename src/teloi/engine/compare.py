@@ -16,7 +16,7 @@ import teloi
 from teloi.data.read import Rows, read
 from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
 from teloi.engine.dataset import encode
-from teloi.engine.directory import write_text, writing
+from teloi.engine.directory import check_writable, occupied, write_text, writing
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.metrics import Evaluator, Measured
 from teloi.engine.objective import Ledger
@@ -40,7 +40,10 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> di
         raise UsageError("two arms have the same name; give one of them different settings")
     budget = Budget.parse(config.budget)
     path = config.output_dir or Path("runs") / ("compare-" + "-".join(arm.name for arm in arms))
-    if (path / RESULTS).exists() and not config.overwrite:
+    check_writable(path)
+    if occupied(path) and not (path / RESULTS).exists():
+        raise UsageError(f"{path} is not empty and holds no comparison: choose another --output-dir")
+    if occupied(path) and not config.overwrite:
         raise UsageError(f"{path} holds another comparison: choose another --output-dir, or --overwrite it")
     rows, held_out = split(config)
     base = load_base(config.train, rows)

@@ -63,11 +63,11 @@ class RunDirectory:
             return True
         if occupied(self.path):
             if found is None:
-                refused = " so --overwrite will not delete it:" if overwrite else ""
-                raise UsageError(f"{self.path} is not empty and holds no teloi run,{refused} choose another --output-dir")
+                refused = ", so --overwrite will not delete it" if overwrite else ""
+                raise UsageError(f"{self.path} holds something else than a run{refused}: choose another --output-dir")
             if not overwrite:
                 raise UsageError(
-                    f"{self.path} holds another run: choose another --output-dir, continue with --resume, or --overwrite it"
+                    f"{self.path} holds another run: choose another --output-dir, go on with --resume or --overwrite it"
                 )
         return False
 

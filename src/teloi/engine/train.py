@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import teloi
 from teloi.batch.tree import Tree
 from teloi.data.read import read
@@ -69,7 +71,7 @@ def train(
     record = {
         "teloi": teloi.__version__,
         "method": name,
-        "objective": objective.settings(),
+        "objective": {n: _plain(v) for n, v in objective.settings().items()},
         "train": {n: _plain(v) for n, v in asdict(config).items() if n not in INCIDENTAL},
         "data": {
             "name": rows.name,
@@ -139,10 +141,12 @@ def train(
                 break
         export(objective, models, base, directory.path)
         last = last or directory.records()[-1]
+        if evaluation_examples and "eval_loss" not in last:  # a callback ended the run early
+            evaluate_now(last)
         evaluation = {n.removeprefix("eval_"): v for n, v in last.items() if n.startswith("eval_")}
         directory.finish(record, {**asdict(trainer.ledger), "last": last})
     say(
-        f"{plan.steps:,} steps, {trainer.ledger.trained_tokens:,} tokens in {seconds(trainer.ledger.train_seconds)}; "
+        f"{trainer.done:,} steps, {trainer.ledger.trained_tokens:,} tokens in {seconds(trainer.ledger.train_seconds)}; "
         f"the model is in {directory.path}"
     )
     return TrainResult(directory.path, trainer.ledger, last, evaluation)
@@ -189,15 +193,23 @@ def _announcement(name: str, base: Base, plan: Plan, config: TrainConfig, done: 
 
 
 def _plain(value: Any) -> Any:
+    """A setting as run.yaml holds and gives it back."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def _hash(examples: Sequence[Tree]) -> str:
+    """Changes with anything that training reads: tokens and where they part, weights, columns."""
     digest = hashlib.sha256()
     for tree in examples:
-        digest.update(tree.prompt.tobytes())
-        for branch in tree.branches:
-            digest.update(branch.ids.tobytes())
+        arrays = {"prompt": tree.prompt, **tree.columns}
+        for number, branch in enumerate(tree.branches):
+            arrays |= {f"ids {number}": branch.ids, f"weights {number}": branch.weights}
+        for name, array in arrays.items():
+            array = np.asarray(array)
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
     return digest.hexdigest()[:16]
 
 

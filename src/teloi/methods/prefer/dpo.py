@@ -4,6 +4,7 @@ here and one pure function in `teloi.losses.preference`, where the equation is."
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -384,8 +385,8 @@ class DiscoPOP(PairObjective):
 
 
 def check_beta(beta: float) -> None:
-    """UsageError unless beta is above 0."""
-    if not beta > 0:
+    """UsageError unless beta is above 0 (and a number)."""
+    if not 0 < beta < math.inf:
         raise UsageError(f"beta must be above 0, not {beta}")
 
 

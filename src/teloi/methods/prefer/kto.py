@@ -61,7 +61,8 @@ class KTO(Objective):
 
     def prepare(self, examples: Sequence[Tree], seed: int) -> Sequence[Tree]:
         """Give each tree a second branch: the completion of the next example, in a shuffled cycle, that has another
-        prompt."""
+        prompt, cut to what fits the context behind this one."""
+        longest = max(len(e.prompt) + len(branch.ids) for e in examples for branch in e.branches)
         order = np.random.default_rng(seed).permutation(len(examples))
         prepared = list(examples)
         for place, index in enumerate(order):
@@ -72,7 +73,9 @@ class KTO(Objective):
                 raise DataError(
                     "kto needs rows with at least two different prompts: its baseline pairs each with another's reply"
                 )
-            prepared[index] = replace(example, branches=(*example.branches, *other.branches))
+            room = longest - len(example.prompt)
+            cut = (replace(b, ids=b.ids[:room], weights=b.weights[:room]) for b in other.branches)
+            prepared[index] = replace(example, branches=(*example.branches, *cut))
         return prepared
 
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
