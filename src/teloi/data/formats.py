@@ -225,7 +225,7 @@ def _text(row: Mapping[str, Any], column: str, format: type[Format]) -> Text:
     value = _present(row, column, format)
     if isinstance(value, str):
         if not value.strip():
-            raise RowError(f"column '{column}' is empty")
+            raise RowError(_empty(column))
         _encodable(value, f"column '{column}'")
         return value
     if isinstance(value, list):
@@ -237,13 +237,13 @@ def _present(row: Mapping[str, Any], column: str, format: type[Format]) -> Any:
     if column not in row:
         raise RowError(f"column '{column}' is missing; this method reads {format.about()}")
     if row[column] is None:
-        raise RowError(f"column '{column}' is empty")
+        raise RowError(_empty(column))
     return row[column]
 
 
 def _messages(value: list[Any], column: str) -> list[Message]:
     if not value:
-        raise RowError(f"column '{column}' is empty")
+        raise RowError(_empty(column))
     for number, message in enumerate(value, 1):
         here = f"column '{column}', message {number}"
         if not isinstance(message, dict):
@@ -285,9 +285,15 @@ def _flag(row: Mapping[str, Any], column: str) -> bool:
     raise RowError(f"column '{column}' is {_kind(value)}, neither true nor false")
 
 
+def _empty(column: str) -> str:
+    return f"column '{column}' is empty; fill it or remove the row"
+
+
 def _differ(chosen: Text, rejected: Text) -> None:
     if chosen == rejected:
-        raise RowError("'chosen' and 'rejected' are equal: a preference whose sides are equal says nothing")
+        raise RowError(
+            "'chosen' and 'rejected' are equal: a preference whose sides are equal says nothing; remove the row"
+        )
 
 
 def _encodable(text: str, here: str) -> None:

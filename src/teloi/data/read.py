@@ -101,7 +101,9 @@ def _read(spec: str, split: str, limit: int | None) -> Rows:
     if mirror and (folder := Path(mirror).expanduser() / spec).is_dir():
         return _read_directory(folder, spec, split, limit)
     if _suffix(path) is not None or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?(:[\w.-]+)?", spec):
-        raise DataError(f"{spec}: no such file or directory")
+        raise DataError(
+            f"{spec}: no such file or directory; data is a file, a directory, a Hugging Face id or an embedded name"
+        )
     return _read_hub(spec, split, limit)
 
 
@@ -209,7 +211,7 @@ def _json(text: str, where: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
-        raise RowError(f"not valid JSON ({error.msg}, {place})", where) from None
+        raise RowError(f"not valid JSON ({error.msg}, {place}); correct or remove it", where) from None
     except (RecursionError, ValueError) as error:
         raise RowError(f"not readable as JSON ({str(error).split(';')[0]})", where) from None
 

@@ -210,6 +210,8 @@ def _hash(examples: Sequence[Tree]) -> str:
             array = np.asarray(array)
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
+        if tree.source is not None:
+            digest.update(repr(tree.source).encode())
     return digest.hexdigest()[:16]
 
 
