@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
+from teloi import catalogue
 from teloi.batch.tree import Branch, Tree
 from teloi.data.formats import PromptOnly
 from teloi.data.processor import Processor
+from teloi.engine.config import TrainConfig
+from teloi.engine.loop import Hooks, Trainer
 from teloi.engine.objective import Objective
+from teloi.engine.plan import make_plan
 from teloi.models.attention import TREE
 from teloi.models.roles import REFERENCE_SUMS, CachedReference, LanguageModel, Models
 from teloi.models.scratch import train_tokenizer
-
-
-@pytest.fixture(scope="session")
-def processor() -> Processor:
-    """A byte-level tokenizer of a few tokens, for what samples."""
-    return Processor(train_tokenizer(["the cat sat on the mat"], VOCABULARY), 64)
-
 
 VOCABULARY = 280
 
 
 @pytest.fixture(scope="session")
-def tiny():
+def processor() -> Processor:
+    """A byte-level tokenizer of a few tokens, for what samples."""
+    return tiny_processor()
+
+
+def tiny_processor() -> Processor:
+    return Processor(train_tokenizer(["the cat sat on the mat"], VOCABULARY), 64)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> PreTrainedModel:
     """A two-layer Llama that takes packed trees."""
+    return tiny_model()
+
+
+def tiny_model() -> PreTrainedModel:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -41,23 +54,24 @@ def tiny():
         num_key_value_heads=2,
         max_position_embeddings=64,
     )
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     model.set_attn_implementation(TREE)
     return model
 
 
-@pytest.fixture
-def models(tiny, processor) -> Callable[[Objective], Models]:
+def tiny_models(objective: Objective, processor: Processor, dtype: torch.dtype = torch.float32) -> Models:
     """Fresh models in the roles an objective asks for."""
+    made = Models(LanguageModel(tiny_model().to(dtype), "packed"), processor=processor)  # type: ignore[call-arg]
+    if "reference" in objective.roles:
+        made.reference = CachedReference()
+    made.parts = objective.build(made)
+    return made
 
-    def make(objective: Objective, dtype: torch.dtype = torch.float32) -> Models:
-        made = Models(LanguageModel(copy.deepcopy(tiny).to(dtype), "packed"), processor=processor)
-        if "reference" in objective.roles:
-            made.reference = CachedReference()
-        made.parts = objective.build(made)
-        return made
 
-    return make
+@pytest.fixture
+def models(processor) -> Callable[..., Models]:
+    """`tiny_models` with the test's tokenizer."""
+    return lambda objective, dtype=torch.float32: tiny_models(objective, processor, dtype)
 
 
 def random_trees(count: int, branches: int, seed: int = 0) -> list[Tree]:
@@ -84,3 +98,55 @@ def random_trees(count: int, branches: int, seed: int = 0) -> list[Tree]:
 def length_reward(prompts, completions, **columns) -> list[float]:
     """A reward that differs between samples of any model: the share of letters."""
     return [sum(character.isalpha() for character in text) / (len(text) + 1) for text in completions]
+
+
+OBJECTIVES = [method for method in catalogue.METHODS if method.kind == "objective"]
+
+# What an objective needs beyond its defaults to run on a tiny model.
+SMALL = {
+    name: {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6} for name in ("grpo", "rloo")
+}
+
+
+def make(method: catalogue.Method) -> Objective:
+    return method.load()(**SMALL.get(method.name, {}))
+
+
+def branches_of(objective: Objective) -> int:
+    """Completions of an example: none where the objective samples them itself."""
+    return {"SFT": 1, "CLM": 1, "GRPO": 0, "RLOO": 0}.get(type(objective).__name__, 2)
+
+
+def make_trainer(
+    objective: Objective,
+    models: Models,
+    examples: Sequence[Tree],
+    directory: Path | None = None,
+    micro_tokens: int = 40,
+    epochs: float = 1.0,
+    hooks: Hooks | None = None,
+    **config: Any,
+) -> Trainer:
+    """A trainer with steps of eight examples."""
+    settings = TrainConfig(batch_size=8, micro_tokens=micro_tokens, learning_rate=1e-2, **config)
+    plan = make_plan(
+        [e.size for e in examples],
+        batch_size=8,
+        micro_tokens=micro_tokens,
+        seed=0,
+        epochs=epochs,
+        whole=objective.coupled,
+    )
+    return Trainer(objective, models, examples, plan, settings, directory, hooks or Hooks())
+
+
+def gradients(run: Trainer) -> list[Tensor]:
+    """Train to the end; the gradients that the optimiser saw in its steps, before clipping changed them."""
+    collected: list[Tensor] = []
+
+    def keep(optimizer: Any, *_: Any) -> None:
+        collected.extend(p.grad.clone() for g in optimizer.param_groups for p in g["params"])
+
+    run.optimizer.register_step_pre_hook(keep)
+    list(run.run())
+    return collected

@@ -7,43 +7,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from teloi import catalogue
-from teloi.engine.config import TrainConfig
-from teloi.engine.loop import Hooks, Trainer
-from teloi.engine.objective import Now, Objective, Term
-from teloi.engine.plan import make_plan
+from teloi.engine.loop import Hooks
+from teloi.engine.objective import Now, Term
 from teloi.errors import NonFinite
 from teloi.methods.finetune.sft import SFT
 from teloi.methods.prefer.dpo import DPO
-from tests.engine.conftest import random_trees
-
-OBJECTIVES = [method for method in catalogue.METHODS if method.kind == "objective"]
-
-
-# What an objective needs beyond its defaults to run on a tiny model.
-SMALL = dict.fromkeys(("grpo", "rloo"), {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6})
-
-
-def make(method: catalogue.Method) -> Objective:
-    return method.load()(**SMALL.get(method.name, {}))
-
-
-def branches_of(objective: Objective) -> int:
-    """Completions of an example: none where the objective samples them itself."""
-    return {"SFT": 1, "CLM": 1, "GRPO": 0, "RLOO": 0}.get(type(objective).__name__, 2)
-
-
-def trainer(objective, models, examples, directory=None, micro_tokens=40, epochs=1.0, hooks=None, **config) -> Trainer:
-    settings = TrainConfig(batch_size=8, micro_tokens=micro_tokens, learning_rate=1e-2, **config)
-    plan = make_plan(
-        [e.size for e in examples],
-        batch_size=8,
-        micro_tokens=micro_tokens,
-        seed=0,
-        epochs=epochs,
-        whole=objective.coupled,
-    )
-    return Trainer(objective, models, examples, plan, settings, directory, hooks or Hooks())
+from tests.engine.conftest import OBJECTIVES, branches_of, gradients, make, make_trainer, random_trees
 
 
 @pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
@@ -51,28 +20,21 @@ def test_gradients_do_not_depend_on_micro_batches(method, models) -> None:
     """One micro-batch of 8 and several smaller ones give the same gradients, or the objective says that it is coupled."""
     objective = make(method)
     examples = random_trees(8, branches_of(objective))
-    gradients = []
+    found = []
     for micro_tokens in (10_000, 40):
         made = models(objective)
         made.policy.chunk = micro_tokens if objective.coupled else None
-        run = trainer(objective, made, examples, micro_tokens=micro_tokens, max_grad_norm=0.0)
-        collected: list[torch.Tensor] = []
-        run.optimizer.register_step_pre_hook(
-            lambda optimizer, *_, kept=collected: kept.extend(
-                p.grad.clone() for g in optimizer.param_groups for p in g["params"]
-            )
-        )
-        list(run.run())
-        gradients.append(collected)
-    for whole, parts in zip(*gradients, strict=True):
+        run = make_trainer(objective, made, examples, micro_tokens=micro_tokens, max_grad_norm=0.0)
+        found.append(gradients(run))
+    for whole, parts in zip(*found, strict=True):
         torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-5)
-    assert any(g.abs().max() > 1e-4 for g in gradients[0])
+    assert any(g.abs().max() > 1e-4 for g in found[0])
 
 
 @pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
 def test_the_loss_falls(method, models) -> None:
     objective = make(method)
-    run = trainer(objective, models(objective), random_trees(8, branches_of(objective)), epochs=12.0)
+    run = make_trainer(objective, models(objective), random_trees(8, branches_of(objective)), epochs=12.0)
     records = list(run.run())
     assert len(records) == 12
     if "reward" in records[0]:
@@ -85,14 +47,14 @@ def test_the_loss_falls(method, models) -> None:
 @pytest.mark.parametrize("killed_after", [1, 4, 8])
 def test_an_interrupted_run_ends_in_the_same_bits(dtype, killed_after, models, tmp_path) -> None:
     objective, examples = DPO(), random_trees(24, 2)
-    whole = trainer(objective, models(objective, dtype), examples, tmp_path / "a", epochs=3.0)
+    whole = make_trainer(objective, models(objective, dtype), examples, tmp_path / "a", epochs=3.0)
     expected = list(whole.run())
 
-    first = trainer(objective, models(objective, dtype), examples, tmp_path / "b", epochs=3.0, save_steps=2)
+    first = make_trainer(objective, models(objective, dtype), examples, tmp_path / "b", epochs=3.0, save_steps=2)
     for record in first.run():
         if record["step"] == killed_after:
             break
-    second = trainer(objective, models(objective, dtype), examples, tmp_path / "b", epochs=3.0, save_steps=2)
+    second = make_trainer(objective, models(objective, dtype), examples, tmp_path / "b", epochs=3.0, save_steps=2)
     # The generator stops before the checkpoint of the step it yielded is written.
     assert second.resume() == (killed_after - 1) // 2 * 2
     found = list(second.run())
@@ -105,7 +67,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(dtype, killed_after, models, t
 def test_master_weights_keep_what_bfloat16_would_lose(models) -> None:
     """A hundred steps of 1e-4: each is less than half a unit in the last place of a bfloat16 weight of 1."""
     objective, examples = SFT(), random_trees(8, 1)
-    run = trainer(objective, models(objective, torch.bfloat16), examples, epochs=100.0)
+    run = make_trainer(objective, models(objective, torch.bfloat16), examples, epochs=100.0)
     run.peak_rates = [1e-4]
     norm = next(p for n, p in run.step.named_parameters() if n.endswith("input_layernorm.weight"))
     master = next(m for p, m in zip(run.masters.parameters, run.masters.tensors, strict=True) if p is norm)
@@ -133,7 +95,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_weights(models) -
 
     hooks = Hooks(failed=keep)
     made = models(Broken())
-    run = trainer(Broken(), made, random_trees(40, 1), hooks=hooks)
+    run = make_trainer(Broken(), made, random_trees(40, 1), hooks=hooks)
     steps = run.run()
     next(steps)
     next(steps)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from teloi.engine.config import TrainConfig
 from teloi.engine.objective import Ledger, Now, Objective
 from teloi.engine.plan import Plan
 from teloi.engine.precision import Masters
+from teloi.engine.processes import Gather, share
 from teloi.engine.step import Step
 from teloi.errors import NonFinite
 from teloi.models.roles import Models, evaluation
@@ -59,6 +62,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.models.processes, self.models.gather = self.accelerator.num_processes, Gather(self.accelerator)
         step = Step(self.models, self.objective).to(self.accelerator.device)
         self.step: nn.Module = self.accelerator.prepare(step)
         self.masters = Masters(step.parameters())
@@ -120,9 +124,11 @@ class Trainer:
         now = replace(now, rank=self.accelerator.process_index)
         _seed(now)
         drawn = [self.examples[i] for i in self.plan.examples(step)]
-        with evaluation(self.step):
-            examples = self.objective.rollout(self.models, drawn, now)
         self.ledger.rows += len(drawn)
+        sizes = [example.size for example in drawn]
+        mine = share(range(len(drawn)), sizes, now.rank, self.accelerator.num_processes)
+        with evaluation(self.step):
+            examples = self.objective.rollout(self.models, [drawn[i] for i in mine], replace(now, places=tuple(mine)))
         phase = self.objective.phase
         records = []
         for epoch in range(phase.epochs):
@@ -142,18 +148,16 @@ class Trainer:
             self.objective.collate([examples[i] for i in micro], replace(now, micro=m), self.accelerator.device)
             for m, micro in enumerate(micros)
         ]
-        counts = {name: max(1, sum(batch.counts[name] for batch in batches)) for name in batches[0].counts}
-        sums: dict[str, float] = {}
-        for m, batch in enumerate(batches):
-            loss, shares = self.step(batch, replace(now, micro=m), counts)
-            self.accelerator.backward(loss)
-            self.masters.collect()
-            for name, share in shares.items():
-                sums[name] = sums.get(name, 0.0) + float(share)
+        counts = self._sum([batch.counts | {"positions": batch.size} for batch in batches])
+        sums = [
+            self._differentiate(batch, replace(now, micro=m), counts, m + 1 == len(batches))
+            for m, batch in enumerate(batches)
+        ]
+        totals = self._sum(sums)
         norm = float(self.masters.clip(self.config.max_grad_norm))
-        if not math.isfinite(sums["loss"]) or not math.isfinite(norm):
+        if not math.isfinite(totals["loss"]) or not math.isfinite(norm):
             where = self.hooks.failed(now.step, examples)
-            what = "loss" if not math.isfinite(sums["loss"]) else "gradient"
+            what = "loss" if not math.isfinite(totals["loss"]) else "gradient"
             raise NonFinite(
                 f"the {what} is not finite at step {now.step + 1}; its batch is saved as {where}; "
                 "a lower learning rate, a longer warm-up or --dtype float32 usually helps"
@@ -166,9 +170,28 @@ class Trainer:
         self.optimizer.zero_grad()
         self.masters.publish()
         self.ledger.steps += 1
-        self.ledger.trained_tokens += sum(batch.size for batch in batches)
-        self.ledger.scored_tokens += sum(batch.counts["tokens"] for batch in batches)
-        return {**sums, "grad_norm": norm, "learning_rate": self.peak_rates[0] * rate}
+        self.ledger.trained_tokens += int(counts["positions"])
+        self.ledger.scored_tokens += int(counts["tokens"])
+        return {**totals, "grad_norm": norm, "learning_rate": self.peak_rates[0] * rate}
+
+    def _differentiate(self, batch: Any, now: Now, counts: Mapping[str, float], last: bool) -> Record:
+        """Add a micro-batch's part to the gradient of the step; its part of the step's terms."""
+        alone = self.accelerator.num_processes == 1
+        with nullcontext() if last or alone else self.accelerator.no_sync(self.step):
+            if last and not alone:
+                self.masters.release()
+            loss, shares = self.step(batch, now, counts)
+            # Processes average their gradients; the parts of a step are to be added up.
+            self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.masters.collect()
+        return {name: float(value) for name, value in shares.items()}
+
+    def _sum(self, parts: Sequence[Mapping[str, float]]) -> Record:
+        """Numbers by name, added up over micro-batches and processes."""
+        names = list(parts[0])
+        local = torch.tensor([sum(part[name] for part in parts) for name in names], dtype=torch.float64)
+        total = self.accelerator.reduce(local.to(self.accelerator.device), reduction="sum")
+        return dict(zip(names, total.tolist(), strict=True))
 
     def _optimizer(self) -> torch.optim.AdamW:
         groups = self.objective.parameter_groups(self.models)

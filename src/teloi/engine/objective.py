@@ -34,11 +34,14 @@ class Term:
 
     `per` names what the sum is averaged over ("tokens", "rows", "trees": the keys of the batch's `counts`); the engine
     adds the counts up over all micro-batches and processes of a step first, so that accumulation never changes the
-    gradient. A term of weight 0 is a metric: it is logged, averaged in the same way, and carries no gradient."""
+    gradient. A term of weight 0 is a metric: it is logged, averaged in the same way, and carries no gradient. `shared`
+    says that the values are those of all processes (computed from `models.gather`), not only this one's part.
+    """
 
     values: Tensor
     per: str = "rows"
     weight: float = 1.0
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Now:
     seed: int = 0
     micro: int = 0
     rank: int = 0
+    places: tuple[int, ...] = ()
+    """In a rollout: the place in the step of each example this process holds."""
 
     @property
     def progress(self) -> float:

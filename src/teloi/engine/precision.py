@@ -31,6 +31,16 @@ class Masters:
                 master.grad.add_(parameter.grad)
             parameter.grad = None
 
+    def release(self) -> None:
+        """Move the masters' gradients back to the parameters, for the last micro-batch of a step to be added to.
+
+        What synchronises processes (DDP) sums the parameters' gradients when that micro-batch is differentiated.
+        """
+        for parameter, master in zip(self.parameters, self.tensors, strict=True):
+            if master is not parameter and master.grad is not None:
+                parameter.grad = master.grad.to(parameter.dtype)
+                master.grad = None
+
     @torch.no_grad()
     def publish(self) -> None:
         """Write the updated masters back to the parameters the model computes with."""

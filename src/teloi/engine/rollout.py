@@ -39,7 +39,7 @@ def sample_groups(models: Models, prompts: Sequence[Tree], sampling: Sampling, n
     """Each prompt with k branches sampled from the policy; column `finished`, bool [k], says which reached an end
     token.
 
-    The draws are keyed by `now`, so the same step of the same run samples the same.
+    The draws are keyed by the step and the example's place in it: the same on one process and on many.
     """
     assert models.processor is not None
     tokenizer = models.processor.tokenizer
@@ -52,7 +52,8 @@ def sample_groups(models: Models, prompts: Sequence[Tree], sampling: Sampling, n
             n=sampling.k,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            seed=int(now.rng("sampling").integers(2**31)),
+            seed=int(replace(now, rank=0).rng("sampling").integers(2**31)),
+            keys=now.places or None,
         )
     end = tokenizer.eos_token_id
     return [

@@ -27,8 +27,10 @@ class Step(nn.Module):
 
     def forward(self, batch: Any, now: Now, counts: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
         terms = self.objective.loss(self.models, batch, now)
-        shares = {name: term.values.sum() / counts[term.per] for name, term in terms.items()}
+        shares = {name: term.values.sum() / max(counts[term.per], 1) for name, term in terms.items()}
         loss = sum(term.weight * shares[name] for name, term in terms.items() if term.weight)
         if not isinstance(loss, Tensor):
             raise TypeError(f"{type(self.objective).__name__}.loss gave no term with a weight")
-        return loss, {"loss": loss.detach(), **{name: share.detach() for name, share in shares.items()}}
+        logged = {n: s.detach() / (self.models.processes if terms[n].shared else 1) for n, s in shares.items()}
+        logged["loss"] = sum(term.weight * logged[name] for name, term in terms.items() if term.weight)
+        return loss, logged

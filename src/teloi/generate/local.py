@@ -83,12 +83,13 @@ def sample(
     stop: Sequence[int] | None = None,
     batch_size: int = 64,
     progress: Callable[[int], object] | None = None,
+    keys: Sequence[int] | None = None,
 ) -> list[list[Sample]]:
     """Complete each prompt (token ids) n times, in the order of the prompts.
 
     `stop`: ids that end a completion (default: the tokenizer's and the model's end tokens). `batch_size`: samples at
     once. `progress` is called with the number of samples just made. The stream of sample j of prompt i is keyed by
-    (seed, i, j). Overlong when a prompt leaves no room for max_new_tokens; NonFinite when the logits are no numbers.
+    (seed, i, j), or (seed, keys[i], j). Overlong when a prompt leaves no room for max_new_tokens; NonFinite when the logits are no numbers.
     """
     settings = Settings(max_new_tokens, temperature, top_p, n, seed, batch_size)
     unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's wrapper hides the signature of forward
@@ -110,7 +111,13 @@ def sample(
         with torch.inference_mode(), packed(base):
             for start in range(0, len(order), per_batch):
                 chosen = order[start : start + per_batch]
-                made = _complete(base, [prompts[i] for i in chosen], chosen, stops.to(base.device), settings)
+                made = _complete(
+                    base,
+                    [prompts[i] for i in chosen],
+                    [keys[i] if keys else i for i in chosen],
+                    stops.to(base.device),
+                    settings,
+                )
                 for position, i in enumerate(chosen):
                     results[i] = made[position * n : (position + 1) * n]
                 if progress is not None:

@@ -82,7 +82,7 @@ class KTO(Objective):
         assert models.reference is not None
         policy = models.policy.branch_sums(batch)
         ratio, mismatched = policy - models.reference.branch_sums(batch)
-        baseline = losses.kl_baseline(mismatched)
+        baseline = losses.kl_baseline(models.gather(mismatched))
         desirable = batch.columns["desirable"]
         values = losses.kto(ratio, desirable, baseline, self.beta, self.desirable_weight, self.undesirable_weight)
         reward = self.beta * ratio.detach()

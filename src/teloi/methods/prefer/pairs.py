@@ -4,7 +4,7 @@ log-ratios."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from teloi.data.formats import Preference
@@ -70,7 +70,12 @@ class PairObjective(Objective):
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
         policy = models.policy.branch_sums(batch)
         reference = models.reference.branch_sums(batch) if models.reference else policy.new_zeros(policy.shape)
-        return self.terms(Pairs(policy, reference, batch.branch_lengths))
+        pairs = Pairs(policy, reference, batch.branch_lengths)
+        if not self.coupled:
+            return self.terms(pairs)
+        # A loss that couples its pairs sees those of all processes.
+        pairs = Pairs(*(models.gather(values.T).T for values in (policy, reference, batch.branch_lengths)))
+        return {name: replace(term, shared=True) for name, term in self.terms(pairs).items()}
 
     def terms(self, pairs: Pairs) -> dict[str, Term]:
         """The pair loss, and what one watches: accuracy and margin of the implicit reward, likelihoods of both

@@ -1,0 +1,55 @@
+"""Several processes train as one: which examples are whose, and values of all processes in one tensor.
+
+Launch with `accelerate launch --num_processes N -m teloi train ...` or `torchrun --nproc_per_node N -m teloi train ...`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator, PartialState
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return bool(PartialState().is_main_process)
+
+
+def wait() -> None:
+    """Until every process is here."""
+    PartialState().wait_for_everyone()
+
+
+def share(items: Sequence[T], lengths: Sequence[int], rank: int, world: int) -> list[T]:
+    """This process's part of a step: the longest go round in turn, there and back, so that all parts weigh about the same."""
+    order = sorted(range(len(items)), key=lambda i: (-lengths[i], i))
+    turns = [*range(world), *reversed(range(world))]
+    return [items[i] for place, i in enumerate(order) if turns[place % len(turns)] == rank]
+
+
+class Gather:
+    """`gather(values [n ...]) -> [sum of n over processes, ...]`, in the order of the processes.
+
+    The gradient reaches this process's own part: where every process computes the same loss from the gathered values, the sum of
+    their gradients is the gradient of that loss.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+
+    def __call__(self, values: Tensor) -> Tensor:
+        accelerator = self.accelerator
+        if accelerator.num_processes == 1:
+            return values
+        length = torch.tensor([len(values)], device=values.device)
+        lengths: list[int] = accelerator.gather(length).tolist()
+        padded = accelerator.pad_across_processes(values.detach())
+        parts: list[Any] = list(torch.split(accelerator.gather(padded), max(lengths)))
+        parts = [part[:size] for part, size in zip(parts, lengths, strict=True)]
+        parts[accelerator.process_index] = values
+        return torch.cat(parts)

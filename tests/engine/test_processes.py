@@ -1,0 +1,59 @@
+"""Two processes give the gradients of one, for every objective of the catalogue; shares are whole and even."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from teloi.engine.processes import share
+from tests.engine.conftest import (
+    OBJECTIVES,
+    branches_of,
+    gradients,
+    make,
+    make_trainer,
+    random_trees,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory) -> dict[str, torch.Tensor]:
+    """Gradients of every objective, computed by two processes of four examples each."""
+    path = tmp_path_factory.mktemp("two") / "gradients.safetensors"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*command, "-m", "tests.engine.two_processes", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(path)
+
+
+@pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
+def test_two_processes_give_the_gradients_of_one(method, of_two, models) -> None:
+    objective = make(method)
+    run = make_trainer(objective, models(objective), random_trees(8, branches_of(objective)), max_grad_norm=0.0)
+    for i, expected in enumerate(gradients(run)):
+        torch.testing.assert_close(of_two[f"{method.name}.{i}"], expected, atol=1e-5, rtol=1e-5)
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=50), st.integers(1, 5))
+def test_shares_are_a_partition_of_like_sizes(lengths, world) -> None:
+    parts = [share(range(len(lengths)), lengths, rank, world) for rank in range(world)]
+    assert sorted(i for part in parts for i in part) == list(range(len(lengths)))
+    sums = [sum(lengths[i] for i in part) for part in parts]
+    assert max(sums) - min(sums) <= max(lengths)
