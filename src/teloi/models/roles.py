@@ -152,6 +152,9 @@ class Models:
     reference: Reference | None = None
     parts: nn.Module | None = None
     processor: Processor | None = None
+    processes: int = 1
+    gather: Callable[[Tensor], Tensor] = lambda values: values
+    """Values of all processes in one tensor; the gradient reaches this process's own."""
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class GRPO(GroupObjective):
     allowed length (Dr. GRPO).
 
     Use it when a program can say whether an answer is right. Not when rewards are all equal within most groups: then
-    nothing is learnt (watch `reward_spread_zero`); start from a model that succeeds sometimes, as after sft. """
+    nothing is learnt (watch `reward_spread_zero`); start from a model that succeeds sometimes, as after sft."""
 
     clip: float = 0.2
     """Lower clip range of the ratio."""
@@ -153,7 +153,7 @@ class RLOO(GroupObjective):
     Loss: -A log p of the whole completion, mean over completions, A its reward minus the mean of the other k - 1.
 
     Use it as the plain alternative to grpo: one step on each sample, no clipping, no division by the deviation. Not
-    with several steps on the same samples: it has no ratio that would correct for the policy having moved. """
+    with several steps on the same samples: it has no ratio that would correct for the policy having moved."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
