@@ -143,3 +143,15 @@ def test_columns_are_stacked_over_the_trees() -> None:
     batch = TreeBatch([tree, tree])
     assert batch.columns["label"].tolist() == [True, True]
     assert batch.columns["sums"].shape == (2, 2)
+
+
+def test_bfloat16_on_a_cpu_gives_the_same_up_to_its_rounding() -> None:
+    """It takes another way through attention than float32 does."""
+    made = build([([1, 2, 3], [([4, 5], 3), ([6], 1)]), ([7], [([8, 9, 10], 7)])])
+    model = make(CONFIGS["llama"])
+    with torch.no_grad():
+        expected = LanguageModel(model, "padded").logps(TreeBatch(made))
+        model = model.bfloat16()
+        model.set_attn_implementation(TREE)
+        found = LanguageModel(model, "packed").logps(TreeBatch(made))
+    torch.testing.assert_close(found, expected.float(), atol=0.1, rtol=0.05)

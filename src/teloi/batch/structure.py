@@ -30,6 +30,7 @@ class TreeStructure:
     def __init__(self, spans: tuple[Span, ...], device: torch.device) -> None:
         self.spans = spans
         self.device = device
+        self._causal: dict[int, Bool[Tensor, "n n"]] = {}
         self._masks: dict[tuple[int, int | None], Bool[Tensor, "n n"] | None] = {}
 
     @cached_property
@@ -44,6 +45,13 @@ class TreeStructure:
         if (index, window) not in self._masks:
             self._masks[index, window] = self._make_mask(self.spans[index], window)
         return self._masks[index, window]
+
+    def causal(self, index: int) -> Bool[Tensor, "n n"]:
+        """Plain causal attention of tree `index` as a mask."""
+        size = self.spans[index].size
+        if size not in self._causal:
+            self._causal[size] = torch.ones(size, size, dtype=torch.bool, device=self.device).tril()
+        return self._causal[size]
 
     def _make_mask(self, span: Span, window: int | None) -> Bool[Tensor, "n n"] | None:
         longest = span.prompt + max(span.branches, default=0)
