@@ -62,6 +62,14 @@ class Tree:
         """Positions the model computes for this tree when packed: the prompt once and every branch."""
         return len(self.prompt) + sum(len(branch.ids) for branch in self.branches)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything it holds, for hashing and for files."""
+        found = {"prompt": self.prompt}
+        for b, branch in enumerate(self.branches):
+            found |= {f"branch.{b}": branch.ids, f"weights.{b}": branch.weights}
+            found |= {f"branch.{b}.{name}": values for name, values in branch.columns.items()}
+        return found | {f"column.{name}": np.asarray(value) for name, value in self.columns.items()}
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -26,7 +26,7 @@ class Listeners:
             return
         from transformers import TrainerControl, TrainerState, TrainingArguments
         from transformers.integrations.integration_utils import get_reporting_integration_callbacks
-        from transformers.trainer_callback import CallbackHandler
+        from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
         try:
             trackers = get_reporting_integration_callbacks([] if config.report_to == "none" else [config.report_to])
@@ -40,10 +40,12 @@ class Listeners:
             logging_steps=config.logging_steps,
             per_device_train_batch_size=config.batch_size,
             seed=config.seed,
+            # Else it would take the state of the processes away from our accelerator.
+            accelerator_config={"use_configured_state": True},
         )
         self.state = TrainerState(max_steps=trainer.plan.steps)
         self.control = TrainerControl()
-        self.handler = CallbackHandler([*callbacks, *trackers], model, None, trainer.optimizer, None)
+        self.handler = CallbackHandler([DefaultFlowCallback, *callbacks, *trackers], model, None, trainer.optimizer, None)
 
     def __enter__(self) -> Listeners:
         if self.handler:
@@ -57,8 +59,10 @@ class Listeners:
 
     @property
     def stopped(self) -> bool:
-        """Whether a callback asked for the end of the run."""
-        return bool(self.handler and self.control.should_training_stop)
+        """Whether a callback asked for the end of the run before its last step."""
+        return bool(
+            self.handler and self.control.should_training_stop and self.state.global_step < self.state.max_steps
+        )
 
     def step(self, step: int) -> None:
         if self.handler:

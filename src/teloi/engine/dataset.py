@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from teloi.batch.tree import Tree
 from teloi.data.casts import as_format
 from teloi.data.processor import Processor
 from teloi.data.read import Rows
@@ -18,7 +18,7 @@ from teloi.errors import DataError, Overlong, RowError
 class Encoded:
     """Examples of a data set for one objective; `rows[i]` is the index of the (cast) row that example i came from."""
 
-    examples: Sequence[Tree]
+    examples: Sequence[Any]
     rows: list[int] = field(default_factory=list)
     overlong: int = 0
     """Rows that were longer than the context and so dropped or truncated."""
@@ -37,7 +37,7 @@ def encode(objective: Objective, rows: Rows, processor: Processor) -> Encoded:
     """Parse, cast and encode all rows. DataError when a row is malformed or none is left."""
     truncated = processor.truncated
     encoded = Encoded([], overlong_policy=processor.overlong)
-    examples: list[Tree] = []
+    examples: list[Any] = []
     for index, row in enumerate(track(as_format(rows, objective.reads), "tokenising")):
         try:
             found = objective.encode(row, processor)
@@ -48,7 +48,7 @@ def encode(objective: Objective, rows: Rows, processor: Processor) -> Encoded:
             continue
         except RowError as error:
             raise error.at(row.where or rows.name) from None
-        found = [found] if isinstance(found, Tree) else list(found)
+        found = found if isinstance(found, list) else [found]
         examples.extend(found)
         encoded.rows.extend([index] * len(found))
     encoded.overlong += processor.truncated - truncated

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from teloi.batch.tree import Tree
+from teloi.batch.example import Example
 from teloi.errors import TeloiError, UsageError
 
 RUN = "run.yaml"
@@ -106,15 +106,11 @@ class RunDirectory:
         kept = [record for record in self.records() if record["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
 
-    def save_batch(self, step: int, trees: Sequence[Tree]) -> str:
+    def save_batch(self, step: int, examples: Sequence[Example]) -> str:
         """Keep the examples of a step for inspection; returns the file's name."""
         path = self.path / f"failed-step-{step + 1}.safetensors"
-        arrays = {f"{i}.prompt": tree.prompt for i, tree in enumerate(trees)}
-        for i, tree in enumerate(trees):
-            for b, branch in enumerate(tree.branches):
-                arrays |= {f"{i}.branch.{b}": branch.ids, f"{i}.weights.{b}": branch.weights}
-            arrays |= {f"{i}.column.{name}": np.asarray(value) for name, value in tree.columns.items()}
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        named = ((f"{i}.{name}", array) for i, e in enumerate(examples) for name, array in e.arrays().items())
+        save_file({name: np.ascontiguousarray(array) for name, array in named}, path)
         return str(path)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from teloi.batch.tree import Tree
 from teloi.engine.config import TrainConfig
 from teloi.engine.objective import Now, Objective
 from teloi.engine.plan import pack
 from teloi.models.roles import Models, evaluation
 
 
-def mean_terms(objective: Objective, models: Models, examples: Sequence[Tree], config: TrainConfig) -> dict[str, float]:
+def mean_terms(objective: Objective, models: Models, examples: Sequence[Any], config: TrainConfig) -> dict[str, float]:
     """Each term of the loss averaged over all examples as a training step would average it, and their weighted sum
     `loss`."""
     lengths = tuple(example.size for example in examples)

@@ -20,7 +20,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from teloi.batch.tree import Tree
 from teloi.engine import checkpoint
 from teloi.engine.config import TrainConfig
 from teloi.engine.objective import Ledger, Now, Objective
@@ -44,7 +43,7 @@ class Hooks:
 
     record: Callable[[Record], None] = lambda record: None
     saved: Callable[[int], None] = lambda step: None
-    failed: Callable[[int, Sequence[Tree]], str] = lambda step, examples: "nowhere"
+    failed: Callable[[int, Sequence[Any]], str] = lambda step, examples: "nowhere"
 
 
 @dataclass
@@ -53,7 +52,7 @@ class Trainer:
 
     objective: Objective
     models: Models
-    examples: Sequence[Tree]
+    examples: Sequence[Any]
     plan: Plan
     config: TrainConfig
     checkpoints: Path | None = None
@@ -141,7 +140,7 @@ class Trainer:
         means = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
         return {"step": step + 1, "tokens": self.ledger.trained_tokens, **means}
 
-    def _update(self, examples: Sequence[Tree], now: Now) -> Record:
+    def _update(self, examples: Sequence[Any], now: Now) -> Record:
         """One optimiser step on these examples, in as many micro-batches as they need."""
         micros = self.plan.cut([example.size for example in examples])
         batches = [

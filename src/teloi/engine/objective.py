@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from teloi.batch.tree import Tree, TreeBatch
     from teloi.data.processor import Processor
     from teloi.models.roles import Models
 
@@ -96,11 +95,14 @@ class Objective:
         """The objective's own trainable or stateful parts; saved in every checkpoint."""
         return None
 
-    def prepare(self, examples: Sequence[Tree], seed: int) -> Sequence[Tree]:
+    # Examples and batches are `Tree` and `TreeBatch`, `Sequence` and `SequenceBatch`, or `Tensors` and `TensorsBatch`;
+    # a method names its own in its signatures.
+
+    def prepare(self, examples: Sequence[Any], seed: int) -> Sequence[Any]:
         """One pass over all examples before training, e.g. to pair each with another one. Deterministic in `seed`."""
         return examples
 
-    def encode(self, row: Any, processor: Processor) -> Tree | Sequence[Tree]:
+    def encode(self, row: Any, processor: Processor) -> Any:
         """A row, parsed as `reads`, becomes one example or several. Deterministic."""
         raise TypeError(f"{type(self).__name__} must define encode(row, processor)")
 
@@ -109,11 +111,11 @@ class Objective:
         """What becomes of the examples of one step of the plan; by default one optimiser step on all of them."""
         return Phase()
 
-    def cost(self, example: Tree) -> int:
+    def cost(self, example: Any) -> int:
         """Positions that a step trains on for an example; online methods, which make theirs, say at most how many."""
-        return example.size
+        return int(example.size)
 
-    def rollout(self, models: Models, examples: Sequence[Tree], now: Now) -> Sequence[Tree]:
+    def rollout(self, models: Models, examples: Sequence[Any], now: Now) -> Sequence[Any]:
         """What a step trains on, made from the examples drawn for it; online methods sample from the policy here.
 
         Runs once a step of the plan, without gradients, the policy in evaluation mode. All randomness comes from
@@ -121,7 +123,7 @@ class Objective:
         """
         return examples
 
-    def collate(self, examples: Sequence[Tree], now: Now, device: Any) -> TreeBatch:
+    def collate(self, examples: Sequence[Any], now: Now, device: Any) -> Any:
         """Examples become a batch. Pure: all randomness comes from `now.rng(name)`."""
         from teloi.batch.tree import TreeBatch
 

@@ -1,7 +1,7 @@
 """Several processes train as one: which examples are whose, and values of all processes in one tensor.
 
-Launch with `accelerate launch --num_processes N -m teloi train ...` or `torchrun --nproc_per_node N -m teloi train ...`.
-"""
+Launch with `accelerate launch --num_processes N -m teloi train ...` or `torchrun --nproc_per_node N -m teloi train
+...`. """
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def wait() -> None:
 
 
 def share(items: Sequence[T], lengths: Sequence[int], rank: int, world: int) -> list[T]:
-    """This process's part of a step: the longest go round in turn, there and back, so that all parts weigh about the same."""
+    """This process's part of a step: the longest go round in turn, there and back, so that all parts weigh about the
+    same."""
     order = sorted(range(len(items)), key=lambda i: (-lengths[i], i))
     turns = [*range(world), *reversed(range(world))]
     return [items[i] for place, i in enumerate(order) if turns[place % len(turns)] == rank]
@@ -35,9 +36,8 @@ def share(items: Sequence[T], lengths: Sequence[int], rank: int, world: int) -> 
 class Gather:
     """`gather(values [n ...]) -> [sum of n over processes, ...]`, in the order of the processes.
 
-    The gradient reaches this process's own part: where every process computes the same loss from the gathered values, the sum of
-    their gradients is the gradient of that loss.
-    """
+    The gradient reaches this process's own part: where every process computes the same loss from the gathered values,
+    the sum of their gradients is the gradient of that loss. """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from teloi.engine.objective import Now, Objective
@@ -32,5 +33,5 @@ class Step(nn.Module):
         if not isinstance(loss, Tensor):
             raise TypeError(f"{type(self.objective).__name__}.loss gave no term with a weight")
         logged = {n: s.detach() / (self.models.processes if terms[n].shared else 1) for n, s in shares.items()}
-        logged["loss"] = sum(term.weight * logged[name] for name, term in terms.items() if term.weight)
-        return loss, logged
+        weighted = [term.weight * logged[name] for name, term in terms.items() if term.weight]
+        return loss, {"loss": torch.stack(weighted).sum(), **logged}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import teloi
-from teloi.batch.tree import Tree
+from teloi.batch.example import Example
 from teloi.data.read import read
 from teloi.engine.callbacks import Listeners
 from teloi.engine.config import TrainConfig
@@ -174,7 +174,8 @@ def export(objective: Objective, models: Models, base: Base, path: Path) -> None
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(path / "adapter")
         model = model.merge_and_unload()
-    model.set_attn_implementation("sdpa")
+    if base.layout == "packed":
+        model.set_attn_implementation("sdpa")
     model.save_pretrained(path)
     tokenizer = base.processor.tokenizer
     if not tokenizer.chat_template and "template" in vars(base.processor):
@@ -199,19 +200,14 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _hash(examples: Sequence[Tree]) -> str:
+def _hash(examples: Sequence[Example]) -> str:
     """Changes with anything that training reads: tokens and where they part, weights, columns."""
     digest = hashlib.sha256()
-    for tree in examples:
-        arrays = {"prompt": tree.prompt, **tree.columns}
-        for number, branch in enumerate(tree.branches):
-            arrays |= {f"ids {number}": branch.ids, f"weights {number}": branch.weights}
-        for name, array in arrays.items():
-            array = np.asarray(array)
+    for example in examples:
+        for name, array in example.arrays().items():
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(array.tobytes())
-        if tree.source is not None:
-            digest.update(repr(tree.source).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(repr(getattr(example, "source", None)).encode())
     return digest.hexdigest()[:16]
 
 

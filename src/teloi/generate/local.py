@@ -89,8 +89,8 @@ def sample(
 
     `stop`: ids that end a completion (default: the tokenizer's and the model's end tokens). `batch_size`: samples at
     once. `progress` is called with the number of samples just made. The stream of sample j of prompt i is keyed by
-    (seed, i, j), or (seed, keys[i], j). Overlong when a prompt leaves no room for max_new_tokens; NonFinite when the logits are no numbers.
-    """
+    (seed, i, j), or (seed, keys[i], j). Overlong when a prompt leaves no room for max_new_tokens; NonFinite when the
+    logits are no numbers. """
     settings = Settings(max_new_tokens, temperature, top_p, n, seed, batch_size)
     unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's wrapper hides the signature of forward
     base: PreTrainedModel = model if unwrap is None else unwrap()

@@ -1,0 +1,92 @@
+"""The example of masked, encoder and sequence-to-sequence models: one or several named token sequences, padded in a
+batch.
+
+An encoder reads `input_ids`; a masked model has `labels` of the same length beside them; a sequence-to-sequence model
+has `labels` of their own length, which its decoder reads shifted. A pair for contrastive training is two sequences. """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Several
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+IGNORED = -100
+"""A label that is not scored."""
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Token sequences by name, int32 [n] each, and columns: one number or small array an example."""
+
+    ids: Mapping[str, np.ndarray]
+    columns: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Tokens of all its sequences that a model reads; labels that lie over inputs of the same length count once."""
+        inputs = self.ids.get("input_ids")
+        over = inputs is not None and len(self.ids.get("labels", ())) == len(inputs)
+        return sum(len(ids) for name, ids in self.ids.items() if not (over and name == "labels"))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything it holds, for hashing and for files."""
+        return {**self.ids, **{f"column.{name}": np.asarray(value) for name, value in self.columns.items()}}
+
+
+class SequenceBatch:
+    """Sequences padded on the right, by name: `ids[name]` int64 [b t] and `mask[name]` int64 [b t], 1 on tokens.
+
+    Labels are padded with -100, so that padding is never scored.
+    """
+
+    def __init__(self, sequences: Several[Sequence], pad: int = 0, device: torch.device | str = "cpu") -> None:
+        self.sequences = tuple(sequences)
+        self.pad = pad
+        self.device = torch.device(device)
+        self.ids: dict[str, Int[Tensor, "b t"]] = {}
+        self.mask: dict[str, Int[Tensor, "b t"]] = {}
+        for name in self.sequences[0].ids:
+            rows = [sequence.ids[name] for sequence in self.sequences]
+            width = max(map(len, rows))
+            ids = np.full((len(rows), width), IGNORED if name == "labels" else pad, np.int64)
+            mask = np.zeros((len(rows), width), np.int64)
+            for i, row in enumerate(rows):
+                ids[i, : len(row)] = row
+                mask[i, : len(row)] = 1
+            self.ids[name] = torch.as_tensor(ids, device=self.device)
+            self.mask[name] = torch.as_tensor(mask, device=self.device)
+        names = set[str]().union(*(sequence.columns for sequence in self.sequences))
+        self.columns: dict[str, Tensor] = {
+            name: torch.as_tensor(np.stack([s.columns[name] for s in self.sequences]), device=self.device)
+            for name in sorted(names)
+        }
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What a `Term` may be averaged over: scored tokens (labels other than -100) and rows."""
+        labels = self.ids.get("labels")
+        scored = int((labels != IGNORED).sum()) if labels is not None else 0
+        return {"tokens": scored, "rows": len(self.sequences)}
+
+    @property
+    def size(self) -> int:
+        """Tokens without padding."""
+        return sum(sequence.size for sequence in self.sequences)
+
+    def split(self, size: int) -> list[SequenceBatch]:
+        """Consecutive parts of at most `size` tokens each (a single larger example stays whole)."""
+        parts: list[list[Sequence]] = []
+        room = 0
+        for sequence in self.sequences:
+            if not parts or sequence.size > room:
+                parts.append([])
+                room = size
+            parts[-1].append(sequence)
+            room -= sequence.size
+        return [SequenceBatch(part, self.pad, self.device) for part in parts]

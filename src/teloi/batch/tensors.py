@@ -1,0 +1,42 @@
+"""The example of everything that is not text: arrays by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Arrays by name, each of the same shape in all examples of an objective; it costs `size` positions."""
+
+    values: Mapping[str, np.ndarray]
+    size: int = 1
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything it holds, for hashing and for files."""
+        return dict(self.values)
+
+
+class TensorsBatch:
+    """Arrays stacked over the examples: `batch["name"]` is [b ...]."""
+
+    def __init__(self, examples: Sequence[Tensors], device: torch.device | str = "cpu") -> None:
+        self.size = sum(example.size for example in examples)
+        self.values: dict[str, Tensor] = {
+            name: torch.as_tensor(np.stack([example.values[name] for example in examples]), device=device)
+            for name in examples[0].values
+        }
+        self._rows = len(examples)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.values[name]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What a `Term` may be averaged over: rows."""
+        return {"rows": self._rows}
