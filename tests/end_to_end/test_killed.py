@@ -128,9 +128,10 @@ def interrupt(teloi: Teloi, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             if steps_done(out) == step:
                 raise Killed
 
-        with monkeypatch.context() as patch, pytest.raises(Killed):
+        with monkeypatch.context() as patch:
             patch.setattr("teloi.engine.callbacks.Listeners.log", die)
-            teloi(*words)
+            with pytest.raises(Killed):
+                teloi(*words)
 
     return run
 

@@ -45,7 +45,8 @@ class Listeners:
         )
         self.state = TrainerState(max_steps=trainer.plan.steps)
         self.control = TrainerControl()
-        self.handler = CallbackHandler([DefaultFlowCallback, *callbacks, *trackers], model, None, trainer.optimizer, None)
+        listening = [DefaultFlowCallback, *callbacks, *trackers]
+        self.handler = CallbackHandler(listening, model, None, trainer.optimizer, None)
 
     def __enter__(self) -> Listeners:
         if self.handler:

@@ -81,11 +81,15 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scaling: float | No
 
 @contextmanager
 def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """The model with another attention implementation for a while, e.g. "sdpa" to generate from a model that trains on
-    trees."""
-    before = model.config._attn_implementation
+    """A model that trains on trees with another attention implementation for a while, e.g. "sdpa" to generate from it.
+
+    A model that is padded keeps its own: it may know no other.
+    """
+    if model.config._attn_implementation != TREE:
+        yield
+        return
     model.set_attn_implementation(name)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation(TREE)
