@@ -1,0 +1,1 @@
+"""Small environments whose utility is exact, because a program decides it."""
