@@ -1,7 +1,7 @@
 """Several processes train as one: which examples are whose, and values of all processes in one tensor.
 
 Launch with `accelerate launch --num_processes N -m teloi train ...` or `torchrun --nproc_per_node N -m teloi train
-...`. """
+...`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Gather:
     """`gather(values [n ...]) -> [sum of n over processes, ...]`, in the order of the processes.
 
     The gradient reaches this process's own part: where every process computes the same loss from the gathered values,
-    the sum of their gradients is the gradient of that loss. """
+    the sum of their gradients is the gradient of that loss."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator

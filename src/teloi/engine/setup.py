@@ -3,6 +3,7 @@ processor."""
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import functools
 import platform
@@ -17,13 +18,14 @@ from teloi.batch.tree import Kind
 from teloi.data.processor import Processor
 from teloi.data.read import Rows
 from teloi.engine.config import TrainConfig
-from teloi.engine.objective import Objective
+from teloi.engine.objective import Architecture, Objective
 from teloi.errors import UsageError
 from teloi.models.attention import TREE
 from teloi.models.load import load_model, load_tokenizer
 from teloi.models.probe import choose_layout
 from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
 from teloi.models.scratch import PRESETS, scratch_model, train_tokenizer
+from teloi.models.sequences import ScoredModel, SentenceEncoder
 
 REAL = 20_000_000
 """Parameters from which a model is worth bfloat16."""
@@ -31,68 +33,87 @@ REAL = 20_000_000
 
 @dataclass
 class Base:
-    """A loaded start model with its processor; runs take copies of it."""
+    """A loaded start model with its processor; runs take copies of it. `model` is None where an objective builds
+    all."""
 
-    model: PreTrainedModel
+    model: Any
     processor: Processor
     layout: Kind
     name: str
+    architecture: Architecture = "causal"
 
     @property
     def dtype(self) -> str:
-        return str(self.model.dtype).removeprefix("torch.")
+        return str(self.model.dtype).removeprefix("torch.") if self.model is not None else "float32"
 
 
-def load_base(config: TrainConfig, rows: Rows) -> Base:
+def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "causal") -> Base:
     """The start model and tokenizer that a configuration names; "scratch:PRESET" makes both from the data."""
     keep_memory()
     logging.disable_progress_bar()  # transformers' bars for loading and saving say nothing here
     torch.manual_seed(config.seed)
     preset = config.model.removeprefix("scratch:")
-    if preset != config.model:
-        if preset not in PRESETS:
-            raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(PRESETS)}")
-        tokenizer = train_tokenizer(_texts(rows), PRESETS[preset][-1])
-        model = scratch_model(preset, tokenizer)
+    if preset != config.model and preset not in PRESETS:
+        raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(PRESETS)}")
+    scratch = preset != config.model
+    tokenizer = train_tokenizer(_texts(rows), PRESETS[preset][-1]) if scratch else load_tokenizer(config.model)
+    if architecture == "none":
+        return Base(None, Processor(tokenizer, config.max_length, config.overlong), "padded", "none", architecture)
+    if scratch:
+        model = scratch_model(preset, tokenizer, architecture)
     else:
-        tokenizer = load_tokenizer(config.model)
-        model = load_model(config.model, dtype=torch.float32)
+        model = load_model(config.model, dtype=torch.float32, architecture=architecture)
     model = model.to(dtype=_dtype(config, model))  # type: ignore[call-arg]  # transformers wraps nn.Module.to
     limit = min(config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length)
     processor = Processor(tokenizer, limit, config.overlong)
-    layout = choose_layout(model) if config.layout == "auto" else config.layout
+    layout = _layout(model, config) if architecture == "causal" else "padded"
     if layout == "packed":
         model.set_attn_implementation(TREE)
-    return Base(model.eval(), processor, layout, config.model)
+    return Base(model.eval(), processor, layout, config.model, architecture)
 
 
-def make_models(objective: Objective, base: Base, config: TrainConfig, model: PreTrainedModel | None = None) -> Models:
+def make_models(objective: Objective, base: Base, config: TrainConfig, model: Any = None) -> Models:
     """The roles an objective asks for. The policy is `model`, a copy of the base's, or the base's own: trained in
     place."""
     if unknown := set(objective.roles) - {"policy", "reference"}:
         raise UsageError(f"{type(objective).__name__} asks for roles nobody provides: {', '.join(sorted(unknown))}")
-    base_model = base.model if model is None else model
-    policy: Any = base_model
-    if config.gradient_checkpointing:
-        base_model.gradient_checkpointing_enable({"use_reentrant": False})
-    if config.lora:
-        policy = _with_adapter(base_model, config)
-    if config.torch_compile:
-        base_model.base_model.compile()
-    chunk = config.micro_tokens if objective.coupled else None
-    models = Models(LanguageModel(policy, base.layout, chunk), processor=base.processor)
+    model = base.model if model is None else model
+    policy = model
+    if model is not None:
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if config.lora:
+            policy = _with_adapter(model, config)
+        if config.torch_compile:
+            model.base_model.compile()
+    models = Models(_role(policy, base, config.micro_tokens if objective.coupled else None), processor=base.processor)
     if "reference" in objective.roles:
         if config.lora:
             models.reference = FrozenReference(models.policy, policy.disable_adapter)
         elif objective.reference_sums:
             models.reference = CachedReference()
         else:
-            import copy
-
-            frozen = copy.deepcopy(base_model).requires_grad_(False).eval()
-            models.reference = FrozenReference(LanguageModel(frozen, base.layout))
+            frozen = copy.deepcopy(model).requires_grad_(False).eval()
+            models.reference = FrozenReference(_role(frozen, base))
     models.parts = objective.build(models)
     return models
+
+
+def _role(model: Any, base: Base, chunk: int | None = None) -> Any:
+    """A model as objectives of its architecture see it."""
+    match base.architecture:
+        case "causal":
+            return LanguageModel(model, base.layout, chunk)
+        case "encoder":
+            return SentenceEncoder(model, chunk)
+        case "masked" | "seq2seq":
+            return ScoredModel(model)
+        case "none":
+            return None
+
+
+def _layout(model: PreTrainedModel, config: TrainConfig) -> Kind:
+    return choose_layout(model) if config.layout == "auto" else config.layout
 
 
 def _with_adapter(model: PreTrainedModel, config: TrainConfig) -> Any:

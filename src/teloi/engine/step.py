@@ -23,7 +23,7 @@ class Step(nn.Module):
         super().__init__()
         self.models = models
         self.objective = objective
-        self.policy = models.policy.model
+        self.policy = models.policy.model if models.policy is not None else None
         self.parts = models.parts
 
     def forward(self, batch: Any, now: Now, counts: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:

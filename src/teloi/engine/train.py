@@ -60,7 +60,7 @@ def train(
     directory = RunDirectory(config.output_dir or Path("runs") / name.rsplit(":")[-1].lower())
     if not config.dry_run:
         directory.check(resume=config.resume, overwrite=config.overwrite)  # refuse before the model is loaded
-    base = load_base(config, rows)
+    base = load_base(config, rows, objective.architecture)
     encoded = encode(objective, rows, base.processor)
     say(f"{rows.name}: {encoded}")
     held_out = (

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from teloi.errors import ModelError
 from teloi.models import embedded
@@ -17,6 +25,12 @@ EMBEDDED_NAMES = ("embedded", embedded.NAME)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+AUTO = {
+    "causal": AutoModelForCausalLM,
+    "masked": AutoModelForMaskedLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "encoder": AutoModel,
+}
 # What transformers and safetensors raise for files that are missing, broken or not what they say.
 FAILURES = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
 
@@ -45,16 +59,19 @@ def resolve(name_or_path: str | Path) -> Path:
 
 
 def load_model(
-    name_or_path: str | Path, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None
+    name_or_path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    attn_implementation: str | None = None,
+    architecture: str = "causal",
 ) -> PreTrainedModel:
-    """A causal language model in `dtype`, in evaluation mode.
+    """A model of an architecture (causal, masked, seq2seq, encoder) in `dtype`, in evaluation mode.
 
     Only safetensors are read and no code of the repository is run. ModelError when there is no such model, when a
     file is broken, and when the weights do not cover the architecture (else they would silently be random).
     """
     path = resolve(name_or_path)
     _check_directory(path)
-    auto: Any = AutoModelForCausalLM  # its declared result leaves out the report
+    auto: Any = AUTO[architecture]  # its declared result leaves out the report
     options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
         with embedded.quiet():

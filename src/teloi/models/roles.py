@@ -28,7 +28,7 @@ class LanguageModel:
     """A causal model as objectives see it. n: scored tokens of a batch, d: hidden width, v: vocabulary.
 
     `model` may carry a PEFT adapter. With `chunk` set, a batch of more positions is encoded in parts of that many, each
-    recomputed in the backward pass: what lets a loss that couples its whole batch train in bounded memory. """
+    recomputed in the backward pass: what lets a loss that couples its whole batch train in bounded memory."""
 
     def __init__(self, model: PreTrainedModel, layout: Kind, chunk: int | None = None) -> None:
         self.model = model

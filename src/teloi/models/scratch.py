@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    BertConfig,
     LlamaConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
+    T5Config,
 )
 
 from teloi.errors import DataError, ModelError
@@ -52,22 +58,62 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def scratch_model(preset: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A Llama of a preset's size with random weights, drawn from torch's global generator."""
+def scratch_model(preset: str, tokenizer: PreTrainedTokenizerBase, architecture: str = "causal") -> PreTrainedModel:
+    """A model of a preset's size with random weights, drawn from torch's global generator.
+
+    causal: Llama; masked and encoder: BERT; seq2seq: T5 (v1.1), with half the layers in each stack.
+    """
     width, layers, heads, _ = PRESETS[preset]
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=width * 8 // 3 // 32 * 32,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads // 2,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-    assert isinstance(model, PreTrainedModel)
+    special = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    wide = width * 8 // 3 // 32 * 32
+    auto: Any
+    config: Any
+    match architecture:
+        case "causal":
+            auto = AutoModelForCausalLM
+            config = LlamaConfig(
+                hidden_size=width,
+                intermediate_size=wide,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                num_key_value_heads=heads // 2,
+                max_position_embeddings=CONTEXT,
+                tie_word_embeddings=True,
+                **special,
+            )
+        case "masked" | "encoder":
+            auto = AutoModelForMaskedLM if architecture == "masked" else AutoModel
+            config = BertConfig(
+                hidden_size=width,
+                intermediate_size=4 * width,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                max_position_embeddings=CONTEXT // 4,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+                **special,
+            )
+        case "seq2seq":
+            auto = AutoModelForSeq2SeqLM
+            config = T5Config(
+                d_model=width,
+                d_kv=width // heads,
+                d_ff=wide,
+                num_layers=max(1, layers // 2),
+                num_decoder_layers=max(1, layers // 2),
+                num_heads=heads,
+                feed_forward_proj="gated-gelu",
+                dropout_rate=0.0,
+                **special,
+            )
+            config.decoder_start_token_id = tokenizer.pad_token_id
+        case _:
+            raise ModelError(f"no scratch model of architecture {architecture!r}")
+    implementation = {} if architecture == "seq2seq" else {"attn_implementation": "sdpa"}
+    model: PreTrainedModel = auto.from_config(config, **implementation)
     return model

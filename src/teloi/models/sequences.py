@@ -1,0 +1,93 @@
+"""Masked, sequence-to-sequence and encoder models as objectives see them, on batches of `Sequence`.
+
+Names of sequences: a masked model reads `input_ids` and is scored on `labels` of the same length; a
+sequence-to-sequence model reads `input_ids` and is scored on its decoder's `labels`; an encoder embeds any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from teloi.batch.sequence import IGNORED, SequenceBatch
+from teloi.losses.logps import logps_from_logits
+
+
+class ScoredModel:
+    """A masked or sequence-to-sequence model. n: scored labels of a batch, in the order of its rows; v: vocabulary.
+
+    Only hidden states at scored positions reach the head: a hook on the part before it keeps those, so that the model's
+    own head, whatever it consists of, never sees the others."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        peft: Any = model
+        self.inner: Any = peft.get_base_model() if hasattr(peft, "get_base_model") else model
+        self.seq2seq = bool(self.inner.config.is_encoder_decoder)
+        self.before_head: nn.Module = self.inner.get_decoder() if self.seq2seq else self.inner.base_model
+
+    def logits(self, batch: SequenceBatch) -> Float[Tensor, "n v"]:
+        """Vocabulary logits at the scored labels."""
+        scored = batch.ids["labels"] != IGNORED
+        arguments: dict[str, Any] = {"input_ids": batch.ids["input_ids"], "attention_mask": batch.mask["input_ids"]}
+        if self.seq2seq:
+            labels = batch.ids["labels"].masked_fill(~scored, batch.pad)
+            arguments["decoder_input_ids"] = self._shifted(labels)
+        with self._only(scored):
+            logits: Tensor = self.model(**arguments).logits
+        return logits.flatten(0, 1)
+
+    def logps(self, batch: SequenceBatch) -> Float[Tensor, " n"]:
+        """Log-probability of each scored label, float32."""
+        labels = batch.ids["labels"]
+        return logps_from_logits(self.logits(batch), labels[labels != IGNORED])
+
+    @contextmanager
+    def _only(self, scored: Tensor) -> Iterator[None]:
+        def keep(module: nn.Module, arguments: Any, output: Any) -> Any:
+            output.last_hidden_state = output.last_hidden_state[scored][None]
+            return output
+
+        handle = self.before_head.register_forward_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _shifted(self, labels: Tensor) -> Tensor:
+        """What the decoder reads: the labels, one later, after its start token."""
+        start = self.inner.config.decoder_start_token_id
+        return torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], dim=1)
+
+
+class SentenceEncoder:
+    """An encoder that gives one vector a text: the mean of the last hidden states of its tokens (padding left out).
+
+    With `chunk` set, batches of more tokens are encoded in parts that are recomputed in the backward pass: the gradient
+    of a loss over a batch larger than memory (gradient caching, Gao et al., 2021), in one call of `embed`."""
+
+    def __init__(self, model: PreTrainedModel, chunk: int | None = None) -> None:
+        self.model = model
+        self.chunk = chunk
+
+    def embed(self, batch: SequenceBatch, name: str = "input_ids") -> Float[Tensor, "b d"]:
+        """Mean-pooled vectors of the sequences of that name, float32, not normalised."""
+        if self.chunk is not None and batch.size > self.chunk and torch.is_grad_enabled():
+            parts = [
+                checkpoint(self._embed, part.ids[name], part.mask[name], use_reentrant=False)
+                for part in batch.split(self.chunk)
+            ]
+            return torch.cat(parts)
+        return self._embed(batch.ids[name], batch.mask[name])
+
+    def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        weights = mask[..., None].to(states.dtype)
+        pooled: Tensor = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return pooled
