@@ -28,8 +28,8 @@ SMALL: dict[str, Any] = {
     "num_attention_heads": 4,
     "initializer_range": 0.2,
 }
-SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-MODERN = {**SMALL, **SPECIAL, "cls_token_id": 1, "sep_token_id": 2, "local_attention": 4}
+SPECIAL: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MODERN: dict[str, Any] = {**SMALL, **SPECIAL, "cls_token_id": 1, "sep_token_id": 2, "local_attention": 4}
 MASKED = {"bert": BertConfig(**SMALL), "roberta": RobertaConfig(**SMALL), "modernbert": ModernBertConfig(**MODERN)}
 T5 = T5Config(vocab_size=40, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, **SPECIAL)
 
