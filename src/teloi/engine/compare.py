@@ -15,7 +15,7 @@ from typing import Any
 import teloi
 from teloi.data.read import Rows, read
 from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
-from teloi.engine.dataset import encode
+from teloi.engine.dataset import Encoded, encode
 from teloi.engine.directory import check_writable, occupied, write_text, writing
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.metrics import Evaluator, Measured
@@ -47,6 +47,8 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> di
         raise UsageError(f"{path} holds another comparison: choose another --output-dir, or --overwrite it")
     rows, held_out = split(config)
     base = load_base(config.train, rows)
+    # Rows that one arm cannot use are found before another has trained.
+    encoded = [encode(arm.objective, rows, base.processor) for arm in arms]
     evaluator = Evaluator(base, held_out, config.generate, config.max_new_tokens, config.train.micro_tokens)
     metrics = evaluator.metrics(config.metric)
     say(
@@ -83,7 +85,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> di
         results["arms"].append({"name": "base", "method": None, "settings": {}, "baseline": True, "runs": [first]})
         advance("base")
         model_hash = fingerprint(base.model)
-        for arm in arms:
+        for arm, dataset in zip(arms, encoded, strict=True):
             runs: list[dict[str, Any]] = []
             settings = {**arm.objective.settings(), **arm.settings}
             results["arms"].append(
@@ -95,7 +97,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> di
                     "runs": runs,
                 }
             )
-            for run, found in _train_arm(arm, config, budget, base, rows, evaluator, model_hash, advance):
+            for run, found in _train_arm(arm, config, budget, base, dataset, evaluator, model_hash, advance):
                 runs.append(run)
                 if found is not None:
                     replies.setdefault(arm.name, found.replies)
@@ -131,7 +133,7 @@ def _train_arm(
     config: CompareConfig,
     budget: Budget,
     base: Base,
-    rows: Rows,
+    encoded: Encoded,
     evaluator: Evaluator,
     model_hash: str,
     advance: Callable[[str], None],
@@ -139,7 +141,6 @@ def _train_arm(
     """Yields (run, what it measured) for each seed; measured is None where the run failed."""
     train = settings_for(arm, config.train)
     started = time.monotonic()
-    encoded = encode(arm.objective, rows, base.processor)
     lengths = [arm.objective.cost(example) for example in encoded.examples]
     plans = [
         make_plan(
@@ -169,12 +170,12 @@ def _train_arm(
         curve: list[Record] = []
         try:
             curve.extend(trainer.run())
+            started = time.monotonic()
+            measured = evaluator.measure(models.policy)
         except NonFinite as error:
             advance(f"{arm.name}, seed {seed}: failed")
             yield {**_run(seed, Measured(), ledger, curve), "failed": str(error)}, None
             continue
-        started = time.monotonic()
-        measured = evaluator.measure(models.policy)
         ledger.eval_seconds = time.monotonic() - started
         advance(f"{arm.name}, seed {seed}")
         yield _run(seed, measured, ledger, curve), measured

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,14 @@ import torch
 from torch import Tensor
 
 from teloi.batch.tree import Branch, Tree, TreeBatch
-from teloi.data.casts import as_format
+from teloi.data.casts import as_format, choose
 from teloi.data.encode import document, tree
-from teloi.data.formats import LanguageModeling, Preference, PromptCompletion, PromptOnly, Text
+from teloi.data.formats import Format, LanguageModeling, Preference, PromptCompletion, PromptOnly, Text
 from teloi.data.processor import Processor
 from teloi.data.read import Rows
 from teloi.engine.plan import pack
 from teloi.engine.setup import Base
-from teloi.errors import CastError, Overlong, RowError, UsageError
+from teloi.errors import CastError, DataError, Overlong, RowError, UsageError
 from teloi.generate.local import Sample, sample
 from teloi.models.attention import attention
 from teloi.models.roles import LanguageModel, evaluation
@@ -127,10 +128,13 @@ class Evaluator:
         self.micro_tokens = micro_tokens
         self.pairs = _pairs(rows, base.processor)
         self.texts, self.characters = ([], []) if self.pairs else _texts(rows, base.processor)
-        asked = _prompts(rows)[:prompts]
-        self.questions = [question for question, _ in asked]
-        self.prompts = [base.processor.prompt_ids(question) for question in self.questions]
-        self.checks = [columns.get("checks") for _, columns in asked]
+        limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        found = ((question, columns, base.processor.prompt_ids(question)) for question, columns in _prompts(rows))
+        # A prompt without room for a reply is not asked.
+        asked = list(islice((one for one in found if len(one[2]) + max_new_tokens <= limit), prompts))
+        self.questions = [question for question, _, _ in asked]
+        self.prompts = [ids for _, _, ids in asked]
+        self.checks = [columns.get("checks") for _, columns, _ in asked]
         self.start_sums = self._branch_values(self.start, self.pairs)[0] if self.pairs else np.zeros((0, 2))
 
     @property
@@ -235,18 +239,13 @@ def _kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
 
 def _pairs(rows: Rows, processor: Processor) -> list[Tree]:
     """Held-out preferences, as far as they fit the context; none when the rows are no preferences."""
-    try:
-        parsed = as_format(rows, Preference)
-    except (CastError, RowError):
+    if not _readable(rows, Preference):
         return []
     trees = []
-    for row in parsed:
+    for row in as_format(rows, Preference):
         assert isinstance(row, Preference)
-        try:
-            trees.append(tree(processor, row.prompt, [row.chosen, row.rejected]))
-        except Overlong:
-            continue
-    return trees
+        trees += _fitting(processor, row, [row.chosen, row.rejected])
+    return _some(trees, rows, processor)
 
 
 def _texts(rows: Rows, processor: Processor) -> tuple[list[Tree], list[int]]:
@@ -255,30 +254,52 @@ def _texts(rows: Rows, processor: Processor) -> tuple[list[Tree], list[int]]:
     characters = []
     for row in as_format(rows, (PromptCompletion, LanguageModeling)):
         if isinstance(row, PromptCompletion):
-            try:
-                found = [tree(processor, row.prompt, [row.completion])]
-            except Overlong:
-                continue
-            text = row.completion
+            found, text = _fitting(processor, row, [row.completion]), row.completion
         else:
             assert isinstance(row, LanguageModeling)
             found, text = document(processor, row.text), row.text
         trees.extend(found)
-        characters.append(_length(text))
-    return trees, characters
+        characters.append(_length(text) if found else 0)
+    return _some(trees, rows, processor), characters
 
 
 def _prompts(rows: Rows) -> list[tuple[Text, Mapping[str, Any]]]:
     """Each different prompt once, with the other columns of its first row; none where rows have no prompts."""
-    try:
-        parsed = as_format(rows, PromptOnly)
-    except (CastError, RowError):
+    if not _readable(rows, PromptOnly):
         return []
     found: dict[str, tuple[Text, Mapping[str, Any]]] = {}
-    for row in parsed:
+    for row in as_format(rows, PromptOnly):
         assert isinstance(row, PromptOnly)
         found.setdefault(repr(row.prompt), (row.prompt, row.columns))
     return list(found.values())
+
+
+def _readable(rows: Rows, target: type[Format]) -> bool:
+    """Whether the columns of the rows are those of a format, or of one that is cast to it."""
+    try:
+        choose(rows[0], (target,))
+    except (CastError, RowError):
+        return False
+    return True
+
+
+def _fitting(processor: Processor, row: Preference | PromptCompletion, completions: Sequence[Text]) -> list[Tree]:
+    """The tree of a row, if it fits the context."""
+    try:
+        return [tree(processor, row.prompt, completions)]
+    except Overlong as error:
+        if processor.overlong == "fail":
+            raise error.at(row.where or "held-out row") from None
+        return []
+
+
+def _some(trees: list[Tree], rows: Rows, processor: Processor) -> list[Tree]:
+    if not trees:
+        raise DataError(
+            f"{rows.name}: no held-out rows are left, all are longer than {processor.max_length} tokens; "
+            "raise --max-length or choose --overlong truncate"
+        )
+    return trees
 
 
 def _length(text: Text) -> int:
