@@ -119,6 +119,12 @@ def test_lora_gives_a_merged_checkpoint_and_its_adapter(data: Path, train: Teloi
     assert json.loads((out / "adapter" / "adapter_config.json").read_text())["r"] == 4
 
 
+def test_an_architecture_that_takes_no_adapter_says_so(architecture, data: Path, train: Teloi, tmp_path: Path):
+    error = train("dpo", data, tmp_path / "out", "--model", architecture("mamba2"), "--lora").error
+    assert error.startswith("--lora does not fit Mamba2ForCausalLM: ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_lora_holds_one_model(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The reference is the policy with its adapter off, and nothing else is cached or copied."""
     made: list[Models] = []

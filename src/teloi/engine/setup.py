@@ -7,6 +7,7 @@ import copy
 import ctypes
 import functools
 import platform
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,10 @@ def make_models(objective: Objective, base: Base, config: TrainConfig, model: An
     policy = model
     if model is not None:
         if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            with warnings.catch_warnings():
+                # transformers has a new name for it, which its older versions do not know.
+                warnings.simplefilter("ignore", FutureWarning)
+                model.gradient_checkpointing_enable({"use_reentrant": False})
         if config.lora:
             policy = _with_adapter(model, config)
         if config.torch_compile:
@@ -123,7 +127,12 @@ def _with_adapter(model: PreTrainedModel, config: TrainConfig) -> Any:
     adapter = LoraConfig(
         r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    return get_peft_model(model, adapter)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # between transformers and peft
+            return get_peft_model(model, adapter)
+    except ValueError as error:
+        raise UsageError(f"--lora does not fit {type(model).__name__}: {' '.join(str(error).split())}") from None
 
 
 def _dtype(config: TrainConfig, model: PreTrainedModel) -> torch.dtype:
