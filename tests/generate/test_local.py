@@ -118,8 +118,12 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.7)])
-def test_draws_follow_the_model_distribution(temperature: float, top_p: float) -> None:
+@pytest.mark.parametrize("few", [256, 5], ids=["few are enough", "all are sorted"])
+def test_draws_follow_the_model_distribution(
+    temperature: float, top_p: float, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """20,000 first tokens against softmax(logits / T), cut by transformers' own top-p; 5 standard deviations."""
+    monkeypatch.setattr(local, "FEW", few)
     model, prompt, count = tiny(CONFIGS["llama"]), [5, 9, 11], 20_000
     with torch.no_grad():
         logits = model(torch.tensor([prompt])).logits[:, -1] / temperature

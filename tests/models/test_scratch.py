@@ -34,7 +34,7 @@ def test_merges_are_learned_and_the_size_is_kept() -> None:
 
 def test_the_same_texts_give_the_same_tokenizer() -> None:
     def written(texts: list[str]) -> str:
-        backend: str = train_tokenizer(iter(texts), 300).backend_tokenizer.to_str()  # type: ignore[attr-defined]
+        backend: str = train_tokenizer(iter(texts), 300).backend_tokenizer.to_str()
         return json.dumps(json.loads(backend), sort_keys=True)
 
     assert written(TEXTS) == written(TEXTS)

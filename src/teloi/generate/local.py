@@ -28,6 +28,9 @@ from teloi.errors import NonFinite, Overlong, TeloiError
 from teloi.generate.forward import Forward
 from teloi.generate.packed import packed
 
+FEW = 256
+"""Tokens among which a top-p draw looks first: sorting a whole vocabulary costs more than the model does."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -90,7 +93,7 @@ def sample(
     `stop`: ids that end a completion (default: the tokenizer's and the model's end tokens). `batch_size`: samples at
     once. `progress` is called with the number of samples just made. The stream of sample j of prompt i is keyed by
     (seed, i, j), or (seed, keys[i], j). Overlong when a prompt leaves no room for max_new_tokens; NonFinite when the
-    logits are no numbers. """
+    logits are no numbers."""
     settings = Settings(max_new_tokens, temperature, top_p, n, seed, batch_size)
     unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's wrapper hides the signature of forward
     base: PreTrainedModel = model if unwrap is None else unwrap()
@@ -205,15 +208,23 @@ def _pick(logits: Tensor, uniform: Tensor, settings: Settings) -> Tensor:
     weights.sub_(weights.amax(dim=-1, keepdim=True)).exp_()
     order = None
     if settings.top_p < 1:
-        weights, order = weights.sort(dim=-1, descending=True)
-        before = weights.cumsum(dim=-1) - weights
-        weights.masked_fill_(before >= settings.top_p * weights.sum(dim=-1, keepdim=True), 0.0)
+        enough = settings.top_p * weights.sum(dim=-1, keepdim=True)
+        weights, order = _likeliest(weights, enough)
+        weights.masked_fill_(weights.cumsum(dim=-1) - weights >= enough, 0.0)
     heaped = weights.cumsum_(dim=-1)
     total = heaped[:, -1:]
     _must_be_finite(total)
     # right=True skips tokens of probability 0; rounding may reach past the end.
     tokens = torch.searchsorted(heaped, uniform[:, None] * total, right=True).clamp_(max=logits.shape[-1] - 1)
     return (tokens if order is None else order.gather(1, tokens)).squeeze(1)
+
+
+def _likeliest(weights: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [b v] in falling order with their indices, at least until they sum to `enough` [b 1] in every row."""
+    best, order = weights.topk(min(FEW, weights.shape[-1]), dim=-1)
+    if bool((best.sum(dim=-1, keepdim=True) < enough).any()):
+        best, order = weights.sort(dim=-1, descending=True)
+    return best, order
 
 
 def _must_be_finite(values: Tensor) -> None:
