@@ -39,7 +39,7 @@ def train(args: Sequence[str]) -> None:
     from teloi.engine.train import train as run
 
     result = run(objective, config, method)
-    if result is not None:  # None after a dry run
+    if result is not None and result.main:  # None after a dry run
         describe(result, shlex.join(["teloi", "train", *args]))
 
 

@@ -34,6 +34,8 @@ class RunDirectory:
     """Paths of a run, and what may be asked of them."""
 
     path: Path
+    writes: bool = True
+    """Of several processes that train as one, only the main one writes."""
 
     @property
     def run(self) -> Path:
@@ -41,7 +43,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> Path:
-        return self.path / METRICS
+        return self.path / METRICS if self.writes else Path(os.devnull)
 
     @property
     def checkpoints(self) -> Path:
@@ -73,6 +75,8 @@ class RunDirectory:
 
     def claim(self, record: Mapping[str, Any]) -> None:
         """Make the directory this run's, once `check` has let it: what another run left in it is deleted."""
+        if not self.writes:
+            return
         with writing(self.path):
             if self.path.exists():
                 # run.yaml goes last: until then a killed deletion is still known to be a run's directory.
@@ -91,18 +95,22 @@ class RunDirectory:
 
     def finish(self, record: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Note the result in run.yaml and drop the checkpoints."""
+        if not self.writes:
+            return
         write_text(self.run, yaml.safe_dump({**record, DONE: dict(result)}, sort_keys=False, allow_unicode=True))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def records(self) -> list[dict[str, float]]:
         """The logged steps so far; a last line cut short by a kill is left out."""
-        if not self.metrics.exists():
+        if not self.metrics.is_file():
             return []
         lines = self.metrics.read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
     def rewind(self, step: int) -> None:
         """Forget the records after a step: the resumed run will write them again."""
+        if not self.writes:
+            return
         kept = [record for record in self.records() if record["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
 

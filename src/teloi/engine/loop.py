@@ -114,7 +114,10 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of the step that was just done."""
         assert self.checkpoints is not None
-        checkpoint.save(self.checkpoints, self.done, self._tensors(), self.optimizer, {"ledger": asdict(self.ledger)})
+        if self.accelerator.is_main_process:
+            checkpoint.save(
+                self.checkpoints, self.done, self._tensors(), self.optimizer, {"ledger": asdict(self.ledger)}
+            )
         self.hooks.saved(self.done)
 
     def _phase(self, step: int) -> Record:

@@ -6,6 +6,7 @@ Launch with `accelerate launch --num_processes N -m teloi train ...` or `torchru
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,12 @@ T = TypeVar("T")
 def is_main() -> bool:
     """Whether this process is the one that writes and speaks."""
     return bool(PartialState().is_main_process)
+
+
+def main_first() -> AbstractContextManager[None]:
+    """A block that the main process runs before the others."""
+    block: AbstractContextManager[None] = PartialState().main_process_first()
+    return block
 
 
 def wait() -> None:

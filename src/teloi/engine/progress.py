@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -18,7 +19,8 @@ from rich.progress import (
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
+# Of several processes that train as one, the first speaks.
+console = Console(stderr=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 PATIENCE = 2.0
 """Seconds before a bar appears."""
 

@@ -24,6 +24,7 @@ from teloi.engine.loop import Hooks, Record, Trainer
 from teloi.engine.objective import Ledger, Objective
 from teloi.engine.plan import Plan, make_plan
 from teloi.engine.preview import preview
+from teloi.engine.processes import is_main, main_first, wait
 from teloi.engine.progress import bar, say, seconds
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models
@@ -44,6 +45,8 @@ class TrainResult:
     ledger: Ledger
     last: Record
     evaluation: dict[str, float]
+    main: bool = True
+    """Whether this process is the one that writes."""
 
 
 def train(
@@ -57,7 +60,7 @@ def train(
     started = time.monotonic()
     name = method or type(objective).__name__
     rows = read(config.data or DEFAULT_DATA, "train", config.limit)
-    directory = RunDirectory(config.output_dir or Path("runs") / name.rsplit(":")[-1].lower())
+    directory = RunDirectory(config.output_dir or Path("runs") / name.rsplit(":")[-1].lower(), writes=is_main())
     if not config.dry_run:
         directory.check(resume=config.resume, overwrite=config.overwrite)  # refuse before the model is loaded
     base = load_base(config, rows, objective.architecture)
@@ -94,24 +97,27 @@ def train(
     if isinstance(models.reference, CachedReference):
         model_hash = fingerprint(base.model)
         used = (i for step in range(plan.steps) for i in plan.examples(step))
-        examples, ledger.computed_tokens = with_reference_sums(
-            examples, used, models.policy, config.micro_tokens, model_hash
-        )
-        if evaluation_examples:
-            everything = range(len(evaluation_examples))
-            evaluation_examples, _ = with_reference_sums(
-                evaluation_examples, everything, models.policy, config.micro_tokens, model_hash
+        with main_first():  # the others find what it computed in the cache
+            examples, ledger.computed_tokens = with_reference_sums(
+                examples, used, models.policy, config.micro_tokens, model_hash
             )
+            if evaluation_examples:
+                everything = range(len(evaluation_examples))
+                evaluation_examples, _ = with_reference_sums(
+                    evaluation_examples, everything, models.policy, config.micro_tokens, model_hash
+                )
     ledger.prepare_seconds = time.monotonic() - started
 
     log = directory.metrics
     hooks = Hooks(failed=directory.save_batch)
     trainer = Trainer(objective, models, examples, plan, config, directory.checkpoints, hooks, ledger)
     listeners = Listeners(callbacks, config, directory.path, models.policy.model, trainer)
+    wait()  # every process has looked at the directory
     if not continued:
         directory.claim(record)
     done = trainer.resume() if continued else 0
     directory.rewind(done)
+    wait()
     say(_announcement(name, base, plan, config, done))
     last: Record = {}
     with writing(directory.path), bar(plan.steps, name) as advance, log.open("a") as lines, listeners:
@@ -139,17 +145,19 @@ def train(
             if listeners.stopped:
                 say(f"stopped by a callback after step {int(last['step'])}")
                 break
-        export(objective, models, base, directory.path)
-        last = last or directory.records()[-1]
+        if directory.writes:
+            export(objective, models, base, directory.path)
+        last = last or next(reversed(directory.records()), {})
         if evaluation_examples and "eval_loss" not in last:  # a callback ended the run early
             evaluate_now(last)
         evaluation = {n.removeprefix("eval_"): v for n, v in last.items() if n.startswith("eval_")}
         directory.finish(record, {**asdict(trainer.ledger), "last": last})
+    wait()
     say(
         f"{trainer.done:,} steps, {trainer.ledger.trained_tokens:,} tokens in {seconds(trainer.ledger.train_seconds)}; "
         f"the model is in {directory.path}"
     )
-    return TrainResult(directory.path, trainer.ledger, last, evaluation)
+    return TrainResult(directory.path, trainer.ledger, last, evaluation, directory.writes)
 
 
 def plan_for(objective: Objective, config: TrainConfig, lengths: Sequence[int], base: Base) -> Plan:
