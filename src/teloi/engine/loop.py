@@ -138,7 +138,8 @@ class Trainer:
             if phase.minibatches > 1:
                 order = now.rng(f"minibatches of pass {epoch}").permutation(order)
             for part in np.array_split(order, min(phase.minibatches, len(examples))):
-                records.append(self._update([examples[i] for i in part], now))
+                at = [mine[i] if len(examples) == len(mine) else i for i in part]
+                records.append(self._update([examples[i] for i in part], replace(now, places=tuple(at))))
         self.objective.after_step(self.models, now)
         means = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
         return {"step": step + 1, "tokens": self.ledger.trained_tokens, **means}
@@ -147,7 +148,11 @@ class Trainer:
         """One optimiser step on these examples, in as many micro-batches as they need."""
         micros = self.plan.cut([example.size for example in examples])
         batches = [
-            self.objective.collate([examples[i] for i in micro], replace(now, micro=m), self.accelerator.device)
+            self.objective.collate(
+                [examples[i] for i in micro],
+                replace(now, micro=m, places=tuple(now.places[i] for i in micro)),
+                self.accelerator.device,
+            )
             for m, micro in enumerate(micros)
         ]
         counts = self._sum([batch.counts | {"positions": batch.size} for batch in batches])
@@ -173,7 +178,7 @@ class Trainer:
         self.masters.publish()
         self.ledger.steps += 1
         self.ledger.trained_tokens += int(counts["positions"])
-        self.ledger.scored_tokens += int(counts["tokens"])
+        self.ledger.scored_tokens += int(counts.get("tokens", 0))
         return {**totals, "grad_norm": norm, "learning_rate": self.peak_rates[0] * rate}
 
     def _differentiate(self, batch: Any, now: Now, counts: Mapping[str, float], last: bool) -> Record:

@@ -55,17 +55,24 @@ class Now:
     micro: int = 0
     rank: int = 0
     places: tuple[int, ...] = ()
-    """In a rollout: the place in the step of each example this process holds."""
+    """In a rollout and in `collate`: the place in the step of each of the examples."""
 
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 at the first step and 1 at the last."""
         return self.step / max(self.total - 1, 1)
 
-    def rng(self, name: str) -> np.random.Generator:
+    def rng(self, name: str, example: int | None = None) -> np.random.Generator:
         """A generator of its own for each name, step, micro-batch, process and seed: resuming and pairing of arms are
-        exact."""
-        return np.random.default_rng([self.seed, self.step, self.micro, self.rank, zlib.crc32(name.encode())])
+        exact.
+
+        With `example`, the number of an example in the batch, it belongs to that example's place in the step instead,
+        so that what is drawn depends neither on micro-batches nor on processes."""
+        key = [zlib.crc32(name.encode())]
+        if example is None:
+            return np.random.default_rng([self.seed, self.step, self.micro, self.rank, *key])
+        place = self.places[example] if self.places else example
+        return np.random.default_rng([self.seed, self.step, place, *key])
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class Objective:
         return examples
 
     def collate(self, examples: Sequence[Any], now: Now, device: Any) -> Any:
-        """Examples become a batch. Pure: all randomness comes from `now.rng(name)`."""
+        """Examples become a batch. Pure: all randomness comes from `now.rng(name, i)` for example i."""
         from teloi.batch.tree import TreeBatch
 
         return TreeBatch(examples, device)

@@ -43,8 +43,9 @@ def share(items: Sequence[T], lengths: Sequence[int], rank: int, world: int) -> 
 class Gather:
     """`gather(values [n ...]) -> [sum of n over processes, ...]`, in the order of the processes.
 
-    The gradient reaches this process's own part: where every process computes the same loss from the gathered values,
-    the sum of their gradients is the gradient of that loss."""
+    The gradient reaches this process's own part, once for each process: where all compute the same loss from the
+    gathered values (`Term(shared=True)`) and are charged an equal part of it, their gradients add up to its gradient,
+    for what stands before the gathering and for parameters that come after it."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
@@ -58,5 +59,8 @@ class Gather:
         padded = accelerator.pad_across_processes(values.detach())
         parts: list[Any] = list(torch.split(accelerator.gather(padded), max(lengths)))
         parts = [part[:size] for part, size in zip(parts, lengths, strict=True)]
-        parts[accelerator.process_index] = values
+        own = values.view_as(values)
+        if own.requires_grad:
+            own.register_hook(lambda gradient: gradient * accelerator.num_processes)
+        parts[accelerator.process_index] = own
         return torch.cat(parts)

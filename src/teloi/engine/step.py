@@ -28,10 +28,12 @@ class Step(nn.Module):
 
     def forward(self, batch: Any, now: Now, counts: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
         terms = self.objective.loss(self.models, batch, now)
-        shares = {name: term.values.sum() / max(counts[term.per], 1) for name, term in terms.items()}
+        # Every process computes a shared term whole, so each is charged its part of it.
+        times = {name: self.models.processes if term.shared else 1 for name, term in terms.items()}
+        shares = {n: term.values.sum() / (max(counts[term.per], 1) * times[n]) for n, term in terms.items()}
         loss = sum(term.weight * shares[name] for name, term in terms.items() if term.weight)
         if not isinstance(loss, Tensor):
             raise TypeError(f"{type(self.objective).__name__}.loss gave no term with a weight")
-        logged = {n: s.detach() / (self.models.processes if terms[n].shared else 1) for n, s in shares.items()}
+        logged = {name: share.detach() for name, share in shares.items()}
         weighted = [term.weight * logged[name] for name, term in terms.items() if term.weight]
         return loss, {"loss": torch.stack(weighted).sum(), **logged}
