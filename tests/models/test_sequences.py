@@ -66,14 +66,14 @@ def test_a_sequence_to_sequence_model_gives_the_loss_of_its_own_forward() -> Non
     config.decoder_start_token_id = 0
     model = AutoModelForSeq2SeqLM.from_config(config).eval()
     rng = np.random.default_rng(0)
-    rows = [Sequence({"input_ids": drawn(rng), "labels": drawn(rng)}) for _ in range(5)]
+    rows = [Sequence({"input_ids": drawn(rng), "targets": drawn(rng)}) for _ in range(5)]
     with torch.no_grad():
         found = ScoredModel(model).logps(SequenceBatch(rows))
         expected = []
         for row in rows:
-            ids, labels = (torch.as_tensor(row.ids[n], dtype=torch.int64)[None] for n in ("input_ids", "labels"))
+            ids, labels = (torch.as_tensor(row.ids[n], dtype=torch.int64)[None] for n in ("input_ids", "targets"))
             expected.append(-model(input_ids=ids, labels=labels).loss * labels.shape[1])
-    sums = [part.sum() for part in torch.split(found, [len(row.ids["labels"]) for row in rows])]
+    sums = [part.sum() for part in torch.split(found, [len(row.ids["targets"]) for row in rows])]
     torch.testing.assert_close(torch.stack(sums), torch.stack(expected), atol=1e-4, rtol=1e-4)
 
 

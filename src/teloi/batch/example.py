@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,7 +21,10 @@ class Example(Protocol):
 
 
 class Batch(Protocol):
-    """A micro-batch. `counts` says what a term may be averaged over."""
+    """A micro-batch. `counts` says what a term may be averaged over; `notes` is what a loss leaves for `after_step`,
+    detached."""
+
+    notes: dict[str, Any]
 
     @property
     def counts(self) -> dict[str, int]: ...

@@ -1,8 +1,8 @@
 """The example of masked, encoder and sequence-to-sequence models: one or several named token sequences, padded in a
 batch.
 
-An encoder reads `input_ids`; a masked model has `labels` of the same length beside them; a sequence-to-sequence model
-has `labels` of their own length, which its decoder reads shifted. A pair for contrastive training is two sequences. """
+An encoder reads `input_ids`; a masked model has `labels` of the same length over them; a sequence-to-sequence model has
+`targets` of their own length, which its decoder reads shifted. A pair for contrastive training is two sequences."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from torch import Tensor
 IGNORED = -100
 """A label that is not scored."""
 
+SCORED = ("labels", "targets")
+"""Sequences that are scored: padding in them is `IGNORED`."""
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -29,10 +32,8 @@ class Sequence:
 
     @property
     def size(self) -> int:
-        """Tokens of all its sequences that a model reads; labels that lie over inputs of the same length count once."""
-        inputs = self.ids.get("input_ids")
-        over = inputs is not None and len(self.ids.get("labels", ())) == len(inputs)
-        return sum(len(ids) for name, ids in self.ids.items() if not (over and name == "labels"))
+        """Tokens of all its sequences; labels lie over inputs and cost nothing."""
+        return sum(len(ids) for name, ids in self.ids.items() if name != "labels")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything it holds, for hashing and for files."""
@@ -42,19 +43,21 @@ class Sequence:
 class SequenceBatch:
     """Sequences padded on the right, by name: `ids[name]` int64 [b t] and `mask[name]` int64 [b t], 1 on tokens.
 
-    Labels are padded with -100, so that padding is never scored.
+    Labels and targets are padded with -100, so that padding is never scored. `notes` is what a loss leaves for
+    `after_step`.
     """
 
     def __init__(self, sequences: Several[Sequence], pad: int = 0, device: torch.device | str = "cpu") -> None:
         self.sequences = tuple(sequences)
         self.pad = pad
         self.device = torch.device(device)
+        self.notes: dict[str, Any] = {}
         self.ids: dict[str, Int[Tensor, "b t"]] = {}
         self.mask: dict[str, Int[Tensor, "b t"]] = {}
         for name in self.sequences[0].ids:
             rows = [sequence.ids[name] for sequence in self.sequences]
             width = max(map(len, rows))
-            ids = np.full((len(rows), width), IGNORED if name == "labels" else pad, np.int64)
+            ids = np.full((len(rows), width), IGNORED if name in SCORED else pad, np.int64)
             mask = np.zeros((len(rows), width), np.int64)
             for i, row in enumerate(rows):
                 ids[i, : len(row)] = row
@@ -69,9 +72,8 @@ class SequenceBatch:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What a `Term` may be averaged over: scored tokens (labels other than -100) and rows."""
-        labels = self.ids.get("labels")
-        scored = int((labels != IGNORED).sum()) if labels is not None else 0
+        """What a `Term` may be averaged over: scored tokens (labels or targets other than -100) and rows."""
+        scored = sum(int((self.ids[name] != IGNORED).sum()) for name in SCORED if name in self.ids)
         return {"tokens": scored, "rows": len(self.sequences)}
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class Tensors:
 
 
 class TensorsBatch:
-    """Arrays stacked over the examples: `batch["name"]` is [b ...]."""
+    """Arrays stacked over the examples: `batch["name"]` is [b ...]. `notes` is what a loss leaves for `after_step`."""
 
     def __init__(self, examples: Sequence[Tensors], device: torch.device | str = "cpu") -> None:
         self.size = sum(example.size for example in examples)
@@ -31,6 +32,7 @@ class TensorsBatch:
             name: torch.as_tensor(np.stack([example.values[name] for example in examples]), device=device)
             for name in examples[0].values
         }
+        self.notes: dict[str, Any] = {}
         self._rows = len(examples)
 
     def __getitem__(self, name: str) -> Tensor:

@@ -86,12 +86,14 @@ class Layout:
 class TreeBatch:
     """A micro-batch of trees. n: scored tokens, b: branches, tree by tree.
 
-    `columns` are the trees' columns stacked, `tokens` the branches' columns at the scored tokens.
+    `columns` are the trees' columns stacked, `tokens` the branches' columns at the scored tokens; `notes` is what a
+    loss leaves for `after_step`.
     """
 
     def __init__(self, trees: Sequence[Tree], device: torch.device | str = "cpu") -> None:
         self.trees = tuple(trees)
         self.device = torch.device(device)
+        self.notes: dict[str, Any] = {}
         branches = [branch for tree in self.trees for branch in tree.branches]
         prompts = [tree.prompt for tree in self.trees for _ in tree.branches]
         # A token is scored when it has weight and something before it.

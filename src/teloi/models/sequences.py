@@ -1,7 +1,7 @@
 """Masked, sequence-to-sequence and encoder models as objectives see them, on batches of `Sequence`.
 
 Names of sequences: a masked model reads `input_ids` and is scored on `labels` of the same length; a
-sequence-to-sequence model reads `input_ids` and is scored on its decoder's `labels`; an encoder embeds any of them."""
+sequence-to-sequence model reads `input_ids` and is scored on its decoder's `targets`; an encoder embeds any of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from teloi.losses.logps import logps_from_logits
 
 
 class ScoredModel:
-    """A masked or sequence-to-sequence model. n: scored labels of a batch, in the order of its rows; v: vocabulary.
+    """A masked or sequence-to-sequence model. n: scored labels (targets) of a batch, in the order of its rows; d: hidden
+    width; v: vocabulary.
 
     Only hidden states at scored positions reach the head: a hook on the part before it keeps those, so that the model's
     own head, whatever it consists of, never sees the others."""
@@ -30,23 +31,32 @@ class ScoredModel:
         peft: Any = model
         self.inner: Any = peft.get_base_model() if hasattr(peft, "get_base_model") else model
         self.seq2seq = bool(self.inner.config.is_encoder_decoder)
+        self.scored = "targets" if self.seq2seq else "labels"
         self.before_head: nn.Module = self.inner.get_decoder() if self.seq2seq else self.inner.base_model
 
     def logits(self, batch: SequenceBatch) -> Float[Tensor, "n v"]:
         """Vocabulary logits at the scored labels."""
-        scored = batch.ids["labels"] != IGNORED
-        arguments: dict[str, Any] = {"input_ids": batch.ids["input_ids"], "attention_mask": batch.mask["input_ids"]}
+        labels = batch.ids[self.scored]
+        scored = labels != IGNORED
+        arguments = self._inputs(batch)
         if self.seq2seq:
-            labels = batch.ids["labels"].masked_fill(~scored, batch.pad)
-            arguments["decoder_input_ids"] = self._shifted(labels)
+            arguments["decoder_input_ids"] = self._shifted(labels.masked_fill(~scored, batch.pad))
         with self._only(scored):
             logits: Tensor = self.model(**arguments).logits
         return logits.flatten(0, 1)
 
     def logps(self, batch: SequenceBatch) -> Float[Tensor, " n"]:
         """Log-probability of each scored label, float32."""
-        labels = batch.ids["labels"]
+        labels = batch.ids[self.scored]
         return logps_from_logits(self.logits(batch), labels[labels != IGNORED])
+
+    def hidden(self, batch: SequenceBatch) -> Float[Tensor, "n d"]:
+        """Last hidden states of a masked model at the scored labels, for heads that an objective brings itself."""
+        states: Tensor = self.inner.base_model(**self._inputs(batch)).last_hidden_state
+        return states[batch.ids[self.scored] != IGNORED]
+
+    def _inputs(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        return {"input_ids": batch.ids["input_ids"], "attention_mask": batch.mask["input_ids"]}
 
     @contextmanager
     def _only(self, scored: Tensor) -> Iterator[None]:
