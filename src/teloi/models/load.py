@@ -21,7 +21,7 @@ from transformers import (
 from teloi.errors import ModelError
 from teloi.models import embedded
 
-EMBEDDED_NAMES = ("embedded", embedded.NAME)
+EMBEDDED_NAMES = ("embedded", *embedded.MODELS)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
@@ -42,7 +42,7 @@ def resolve(name_or_path: str | Path) -> Path:
     """
     name = str(name_or_path)
     if name in EMBEDDED_NAMES:
-        return embedded.path()
+        return embedded.path(embedded.NAME if name == "embedded" else name)
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -80,8 +80,9 @@ def load_model(
             )
     except FAILURES as error:
         raise ModelError(_why(name_or_path, "model", error)) from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
+    # An encoder's pooler is never read: a sentence is the mean of its tokens.
+    missing = sorted(k for k in report["missing_keys"] if architecture != "encoder" or not k.startswith("pooler."))
+    if missing:
         raise ModelError(
             f"{name_or_path} is no complete {type(model).__name__}: its weights lack {missing[0]}"
             + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
