@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -20,10 +21,10 @@ from teloi.data.processor import Processor
 from teloi.data.read import Rows
 from teloi.engine.config import TrainConfig
 from teloi.engine.objective import Architecture, Objective
-from teloi.errors import UsageError
+from teloi.errors import ModelError, UsageError
 from teloi.models.attention import TREE
 from teloi.models.load import load_model, load_tokenizer
-from teloi.models.probe import choose_layout
+from teloi.models.probe import choose_layout, sees_future
 from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
 from teloi.models.scratch import PRESETS, scratch_model, train_tokenizer
 from teloi.models.sequences import ScoredModel, SentenceEncoder
@@ -64,6 +65,13 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
         model = scratch_model(preset, tokenizer, architecture)
     else:
         model = load_model(config.model, dtype=torch.float32, architecture=architecture)
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) > embeddings.num_embeddings:
+        raise ModelError(
+            f"{config.model}: its tokenizer has more tokens than the model has embeddings; resize them first"
+        )
+    if architecture == "causal" and sees_future(model):
+        raise ModelError(f"{config.model} reads in both directions ({type(model).__name__}), so it is no causal model")
     model = model.to(dtype=_dtype(config, model))  # type: ignore[call-arg]  # transformers wraps nn.Module.to
     limit = min(config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length)
     processor = Processor(tokenizer, limit, config.overlong)
@@ -90,6 +98,8 @@ def make_models(objective: Objective, base: Base, config: TrainConfig, model: An
             policy = _with_adapter(model, config)
         if config.torch_compile:
             model.base_model.compile()
+    if "reference" in objective.roles:
+        _without_dropout(model)
     models = Models(_role(policy, base, config.micro_tokens if objective.coupled else None), processor=base.processor)
     if "reference" in objective.roles:
         if config.lora:
@@ -118,6 +128,16 @@ def _role(model: Any, base: Base, chunk: int | None = None) -> Any:
 
 def _layout(model: PreTrainedModel, config: TrainConfig) -> Kind:
     return choose_layout(model) if config.layout == "auto" else config.layout
+
+
+def _without_dropout(model: Any) -> None:
+    """The ratio of policy to reference must be 1 where they are equal: what is dropped at random would move it."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def _with_adapter(model: PreTrainedModel, config: TrainConfig) -> Any:

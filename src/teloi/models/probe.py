@@ -31,6 +31,14 @@ def choose_layout(model: PreTrainedModel) -> Kind:
         return "padded"
 
 
+def sees_future(model: PreTrainedModel) -> bool:
+    """Whether a prediction changes with what comes after it (float32): then this is no causal model, whatever its class."""
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=model.device)
+    with torch.no_grad():
+        one, other = model(input_ids=ids, use_cache=False).logits[:, :3].float()
+    return not torch.allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
 def tree_error(config: PretrainedConfig) -> float:
     """Largest relative difference of log-probabilities between a packed and a padded tree, on a small model of this
     config."""
