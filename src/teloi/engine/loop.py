@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from transformers import get_scheduler
 
@@ -26,7 +26,7 @@ from teloi.engine.objective import Ledger, Now, Objective
 from teloi.engine.plan import Plan
 from teloi.engine.precision import Masters
 from teloi.engine.processes import Gather, share
-from teloi.engine.step import Step
+from teloi.engine.step import Step, averages
 from teloi.errors import NonFinite
 from teloi.models.roles import Models, evaluation
 
@@ -60,7 +60,10 @@ class Trainer:
     ledger: Ledger = field(default_factory=Ledger)
 
     def __post_init__(self) -> None:
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        # The loss decides which parameters it touches (a masked model's vocabulary head is idle under a detector's
+        # head): those it leaves alone get no gradient, and so no update, on one process and on many.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
         self.models.processes, self.models.gather = self.accelerator.num_processes, Gather(self.accelerator)
         step = Step(self.models, self.objective).to(self.accelerator.device)
         self.step: nn.Module = self.accelerator.prepare(step)
@@ -140,7 +143,6 @@ class Trainer:
             for part in np.array_split(order, min(phase.minibatches, len(examples))):
                 at = [mine[i] if len(examples) == len(mine) else i for i in part]
                 records.append(self._update([examples[i] for i in part], replace(now, places=tuple(at))))
-        self.objective.after_step(self.models, now)
         means = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
         return {"step": step + 1, "tokens": self.ledger.trained_tokens, **means}
 
@@ -160,7 +162,7 @@ class Trainer:
             self._differentiate(batch, replace(now, micro=m), counts, m + 1 == len(batches))
             for m, batch in enumerate(batches)
         ]
-        totals = self._sum(sums)
+        totals = averages(self._sum(sums))
         norm = float(self.masters.clip(self.config.max_grad_norm))
         if not math.isfinite(totals["loss"]) or not math.isfinite(norm):
             where = self.hooks.failed(now.step, examples)
@@ -176,6 +178,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.masters.publish()
+        with torch.no_grad():
+            self.objective.after_step(self.models, batches, now)
         self.ledger.steps += 1
         self.ledger.trained_tokens += int(counts["positions"])
         self.ledger.scored_tokens += int(counts.get("tokens", 0))

@@ -33,12 +33,13 @@ class Term:
 
     `per` names what the sum is averaged over ("tokens", "rows", "trees": the keys of the batch's `counts`); the engine
     adds the counts up over all micro-batches and processes of a step first, so that accumulation never changes the
-    gradient. A term of weight 0 is a metric: it is logged, averaged in the same way, and carries no gradient. `shared`
-    says that the values are those of all processes (computed from `models.gather`), not only this one's part.
+    gradient. A term of weight 0 is a metric: it is logged, averaged in the same way, and carries no gradient; it may
+    bring its own denominator as a tensor, and is `sum(values) / sum(per)` over the step then (a recall, an F1).
+    `shared` says that the values are those of all processes (computed from `models.gather`), not only this one's part.
     """
 
     values: Tensor
-    per: str = "rows"
+    per: str | Tensor = "rows"
     weight: float = 1.0
     shared: bool = False
 
@@ -146,8 +147,12 @@ class Objective:
         """The named terms of the loss of a micro-batch."""
         raise TypeError(f"{type(self).__name__} must define loss(models, batch, now)")
 
-    def after_step(self, models: Models, now: Now) -> None:
-        """Runs after each optimiser step: moving averages, queues, counts."""
+    def after_step(self, models: Models, batches: Sequence[Any], now: Now) -> None:
+        """Runs after each optimiser step, without gradients: moving averages, queues, counts.
+
+        `batches` are this process's micro-batches of the step, with what the loss left in their `notes`. State must
+        come out the same on every process, however the step was cut: sum over the batches and `models.gather`.
+        """
 
     def parameter_groups(self, models: Models) -> list[dict[str, Any]] | None:
         """Groups for the optimiser, in torch's form; None: all trainable parameters with the run's learning rate."""

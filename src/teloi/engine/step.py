@@ -12,6 +12,18 @@ from torch import Tensor, nn
 from teloi.engine.objective import Now, Objective
 from teloi.models.roles import Models
 
+OVER = " over"
+"""Behind a metric's name: the denominator that it brings itself."""
+
+
+def averages(totals: Mapping[str, float]) -> dict[str, float]:
+    """The terms of a step from the sums of its shares: metrics with their own denominator are divided by it."""
+    return {
+        name: total / (totals[name + OVER] or 1) if name + OVER in totals else total
+        for name, total in totals.items()
+        if not name.endswith(OVER)
+    }
+
 
 class Step(nn.Module):
     """`forward(batch, now, counts)` gives the micro-batch's share of the step's loss and of every logged term.
@@ -30,7 +42,14 @@ class Step(nn.Module):
         terms = self.objective.loss(self.models, batch, now)
         # Every process computes a shared term whole, so each is charged its part of it.
         times = {name: self.models.processes if term.shared else 1 for name, term in terms.items()}
-        shares = {n: term.values.sum() / (max(counts[term.per], 1) * times[n]) for n, term in terms.items()}
+        shares: dict[str, Tensor] = {}
+        for name, term in terms.items():
+            if isinstance(term.per, str):
+                shares[name] = term.values.sum() / (max(counts[term.per], 1) * times[name])
+            elif term.weight:
+                raise TypeError(f"{name}: only a metric, a term of weight 0, may bring its own denominator")
+            else:
+                shares[name], shares[name + OVER] = term.values.sum() / times[name], term.per.sum() / times[name]
         loss = sum(term.weight * shares[name] for name, term in terms.items() if term.weight)
         if not isinstance(loss, Tensor):
             raise TypeError(f"{type(self.objective).__name__}.loss gave no term with a weight")
