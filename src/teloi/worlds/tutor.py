@@ -1,18 +1,18 @@
 """A tutor's next move as a record of codes, with rules that say exactly which record is right.
 
-After the records of CLASS (Sonkar et al., 2023) as "Pedagogical Alignment of Large Language Models" (Sonkar et al., 2024)
-uses them. A turn is what a student says at a subproblem, a record what a tutor makes of it:
+After the records of CLASS (Sonkar et al., 2023) as "Pedagogical Alignment of Large Language Models" (Sonkar et al.,
+2024) uses them. A turn is what a student says at a subproblem, a record what a tutor makes of it:
 
 - evaluation: a incorrect, b correct, c partly correct, d ambiguous or short, e off-topic, f inquiry
-- action: 1 point out the error and hint, 2 give the solution after several failures (a); 3 confirm (b); 4 acknowledge and
-  hint, 5 give the solution (c); 6 clarify (d); 7 redirect (e); 8 hint, 9 solution (f)
+- action: 1 point out the error and hint, 2 give the solution after several failures (a); 3 confirm (b); 4 acknowledge
+  and hint, 5 give the solution (c); 6 clarify (d); 7 redirect (e); 8 hint, 9 solution (f)
 - state of the subproblem: x in progress, y finished with another to come, z all finished
 - what is said: CUE or TELL, and the subproblem's topic
 
 The codes g, 12 and w ("none needed") belong to a conversation's first turn, which is not tested, and do not occur.
 
-A student speaks in words that belong to eight kinds of turn; one word of each turn is noise. Everything is text of words
-with one blank between them. NumPy only; a generator gives the same turns again.
+A student speaks in words that belong to eight kinds of turn; one word of each turn is noise. Everything is text of
+words with one blank between them. NumPy only; a generator gives the same turns again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EVALUATIONS = tuple("abcdef")
 STATES = tuple("xyz")
 
 SPOKEN, WORDS, NOISE, TOPICS, MAX_TRIES = 4, 30, 1, 8, 2
-"""Words a turn takes from the WORDS of its kind, words of noise, subproblems, tries after which the solution is given."""
+"""Words of a turn from the WORDS of its kind, words of noise, subproblems, tries after which the solution is given."""
 
 # The evaluation's way to hand out the answer instead; b has none: the answer is there already.
 SOLUTION = {"a": "2", "c": "5", "d": "9", "e": "9", "f": "9"}
@@ -43,7 +43,7 @@ _RECORD_LENGTH = 5
 
 @dataclass(frozen=True)
 class Turn:
-    """A student's turn: its kind, the words said, the subproblem's topic, whether it is the last, failed tries so far."""
+    """A student's turn: its kind, the words said, the subproblem's topic, whether it is the last, failed tries."""
 
     kind: str
     words: tuple[str, ...]
