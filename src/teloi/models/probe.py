@@ -32,7 +32,7 @@ def choose_layout(model: PreTrainedModel) -> Kind:
 
 
 def sees_future(model: PreTrainedModel) -> bool:
-    """Whether a prediction changes with what comes after it (float32): then it is no causal model, whatever its class."""
+    """Whether a prediction (in float32) changes with what comes after it: then it is no causal model at all."""
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=model.device)
     with torch.no_grad():
         one, other = model(input_ids=ids, use_cache=False).logits[:, :3].float()
