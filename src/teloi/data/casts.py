@@ -17,10 +17,12 @@ from teloi.data.formats import (
     Format,
     ImplicitPreference,
     LanguageModeling,
+    Pair,
     Preference,
     PromptCompletion,
     PromptOnly,
     Text,
+    TitleSkills,
     UnpairedPreference,
     detect,
 )
@@ -83,6 +85,27 @@ def _messages(row: Conversations) -> list[Format]:
     return [LanguageModeling(row.conversations, **_about(row))]
 
 
+def _answer(row: PromptCompletion) -> list[Format]:
+    return [Pair(_said(row.prompt, row), _said(row.completion, row), **_about(row))]
+
+
+def _answers(row: Preference) -> list[Format]:
+    return [Pair(*(_said(text, row) for text in (row.prompt, row.chosen, row.rejected)), **_about(row))]
+
+
+def _said(text: Text, row: Format) -> str:
+    """What one message says; encoders know no roles."""
+    if isinstance(text, str):
+        return text
+    if len(text) != 1:
+        raise RowError("a conversation of several messages is no text for an encoder; join them first", row.where)
+    return str(text[0]["content"])
+
+
+def _listed(row: TitleSkills) -> list[Format]:
+    return [Pair(row.title, ", ".join(row.skills), **_about(row))]
+
+
 CASTS: tuple[Cast, ...] = (
     Cast(ImplicitPreference, Preference, _common_start),
     Cast(Preference, UnpairedPreference, _both_sides),
@@ -93,6 +116,9 @@ CASTS: tuple[Cast, ...] = (
     Cast(UnpairedPreference, PromptCompletion, _desirable, loses="the rows whose label is false"),
     Cast(UnpairedPreference, PromptOnly, _prompt, loses="the completion and its label"),
     Cast(Conversations, LanguageModeling, _messages),
+    Cast(PromptCompletion, Pair, _answer),
+    Cast(Preference, Pair, _answers),
+    Cast(TitleSkills, Pair, _listed, loses="where one skill ends and the next begins"),
 )
 
 

@@ -1,4 +1,4 @@
-"""What a row of data means: the formats of TRL, by its names and columns.
+"""What a row of data means: the formats of TRL, by its names and columns, and ours where TRL has none.
 
 A row is a dict; a format turns it into a frozen dataclass and says precisely what is wrong when it cannot:
 
@@ -12,6 +12,7 @@ Every text is either *standard* (a string) or *conversational* (a list of messag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeAlias
@@ -190,12 +191,105 @@ class Conversations(Format):
         return cls(messages, columns={k: v for k, v in row.items() if k != "conversations"}, where=where)
 
 
+@dataclass(frozen=True)
+class Pair(Format):
+    """Two texts that belong together, in sentence-transformers' names; optional column `negative`, a text that does not.
+
+    Optional column `group`: rows of one group (one product, one occupation) are never each other's negatives.
+    """
+
+    name: ClassVar[str] = "pair"
+    needs: ClassVar[tuple[str, ...]] = ("anchor", "positive")
+
+    anchor: str
+    positive: str
+    negative: str | None = None
+
+    @classmethod
+    def about(cls) -> str:
+        return f"{cls.name} rows (anchor, positive and, if there is one, negative)"
+
+    @classmethod
+    def _parse(cls, row: Mapping[str, Any], where: str | None) -> Self:
+        given = [*cls.needs, *(["negative"] if row.get("negative") is not None else [])]
+        values = {name: _string(row, name, cls) for name in given}
+        return cls(**values, columns={k: v for k, v in row.items() if k not in (*cls.needs, "negative")}, where=where)
+
+
+@dataclass(frozen=True)
+class TitleSkills(Format):
+    """A title and the skills (or any other attributes) that go with it, a list of texts.
+
+    Optional column `group`: rows of one group (one occupation) are never each other's negatives.
+    """
+
+    name: ClassVar[str] = "title-skills"
+    needs: ClassVar[tuple[str, ...]] = ("title", "skills")
+
+    title: str
+    skills: tuple[str, ...]
+
+    @property
+    def conversational(self) -> bool:
+        return False
+
+    @classmethod
+    def _parse(cls, row: Mapping[str, Any], where: str | None) -> Self:
+        skills = _present(row, "skills", cls)
+        if not isinstance(skills, list | tuple):
+            raise RowError(f"column 'skills' is {_kind(skills)}, not a list of texts")
+        if not skills:
+            raise RowError(_empty("skills"))
+        for number, skill in enumerate(skills, 1):
+            if not isinstance(skill, str) or not skill.strip():
+                raise RowError(f"column 'skills', entry {number} is {_kind(skill)}, not text")
+            _encodable(skill, f"column 'skills', entry {number}")
+        columns = {k: v for k, v in row.items() if k not in cls.needs}
+        return cls(_string(row, "title", cls), tuple(skills), columns=columns, where=where)
+
+
+@dataclass(frozen=True)
+class Trajectory(Format):
+    """What an agent went through: `states`, one more than `actions`, each a list of numbers; and the `instruction` it
+    followed, where somebody wrote it down.
+
+    Optional column `group`: trajectories of one group do the same thing, however it is worded.
+    """
+
+    name: ClassVar[str] = "trajectory"
+    needs: ClassVar[tuple[str, ...]] = ("states", "actions")
+
+    states: tuple[tuple[float, ...], ...]
+    actions: tuple[tuple[float, ...], ...]
+    instruction: str | None = None
+
+    @property
+    def conversational(self) -> bool:
+        return False
+
+    @classmethod
+    def about(cls) -> str:
+        return f"{cls.name} rows (states, actions and, where known, instruction)"
+
+    @classmethod
+    def _parse(cls, row: Mapping[str, Any], where: str | None) -> Self:
+        states, actions = (_vectors(row, name, cls) for name in cls.needs)
+        if len(states) != len(actions) + 1:
+            raise RowError(f"{len(states)} states and {len(actions)} actions: there is one state more than actions")
+        instruction = _string(row, "instruction", cls) if row.get("instruction") is not None else None
+        columns = {k: v for k, v in row.items() if k not in (*cls.needs, "instruction")}
+        return cls(states, actions, instruction, columns=columns, where=where)
+
+
 # From the most to the least specific: `detect` takes the first that fits.
 _ORDER: tuple[type[Format], ...] = (
     Preference,
     ImplicitPreference,
     UnpairedPreference,
     PromptCompletion,
+    Pair,
+    TitleSkills,
+    Trajectory,
     LanguageModeling,
     Conversations,
     PromptOnly,
@@ -231,6 +325,29 @@ def _text(row: Mapping[str, Any], column: str, format: type[Format]) -> Text:
     if isinstance(value, list):
         return _messages(value, column)
     raise RowError(f"column '{column}' is {_kind(value)}, neither text nor a list of messages")
+
+
+def _string(row: Mapping[str, Any], column: str, format: type[Format]) -> str:
+    value = _text(row, column, format)
+    if not isinstance(value, str):
+        raise RowError(f"column '{column}' is a list of messages, not text")
+    return value
+
+
+def _vectors(row: Mapping[str, Any], column: str, format: type[Format]) -> tuple[tuple[float, ...], ...]:
+    """A list of vectors of one length, at least one."""
+    value = _present(row, column, format)
+    if not isinstance(value, list | tuple) or not value:
+        raise RowError(f"column '{column}' is {_kind(value)}, not a list of vectors")
+    for number, vector in enumerate(value, 1):
+        here = f"column '{column}', vector {number}"
+        if not isinstance(vector, list | tuple) or not vector:
+            raise RowError(f"{here} is {_kind(vector)}, not a list of numbers")
+        if not all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in vector):
+            raise RowError(f"{here} holds something that is no finite number")
+        if len(vector) != len(value[0]):
+            raise RowError(f"{here} has {len(vector)} numbers, the first has {len(value[0])}")
+    return tuple(tuple(map(float, vector)) for vector in value)
 
 
 def _present(row: Mapping[str, Any], column: str, format: type[Format]) -> Any:
