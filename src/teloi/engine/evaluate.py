@@ -28,7 +28,7 @@ def mean_terms(objective: Objective, models: Models, examples: Sequence[Any], co
         micros = pack(everything, lengths, config.micro_tokens, models.layout)
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    with evaluation(models.modules):
+    with evaluation(*models.trained):
         for m, micro in enumerate(micros):
             now = Now(0, 1, seed=config.seed, micro=m, places=tuple(micro))
             made = objective.rollout(models, [examples[i] for i in micro], now)

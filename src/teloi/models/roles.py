@@ -156,17 +156,34 @@ class Models:
     gather: Callable[[Tensor], Tensor] = lambda values: values
     """Values of all processes in one tensor; the gradient reaches this process's own."""
 
+    @property
+    def layout(self) -> Kind:
+        """How batches are laid out for the policy: only trees are packed."""
+        return getattr(self.policy, "layout", "padded")
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """The policy's model and the objective's own parts, as far as there are any."""
+        return [module for module in (getattr(self.policy, "model", None), self.parts) if module is not None]
+
+    @property
+    def device(self) -> torch.device:
+        """Where they stand."""
+        return next(self.trained[0].parameters()).device
+
 
 @contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode without gradients, its training mode restored afterwards."""
-    training = model.training
-    model.eval()
+def evaluation(*models: nn.Module) -> Iterator[None]:
+    """The models in evaluation mode without gradients, their training mode restored afterwards."""
+    training = [model.training for model in models]
+    for model in models:
+        model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for model, was in zip(models, training, strict=True):
+            model.train(was)
 
 
 def _takes_positions(model: PreTrainedModel) -> bool:
