@@ -92,6 +92,21 @@ class Processor:
             return self._ids(self._ended(text), conversation=False)
         return self._ids(self.render(text), conversation=True)
 
+    def sentence_ids(self, *pieces: Sequence[int]) -> list[int]:
+        """What an encoder reads of a text that is given as pieces of `bare_ids`, between the tokenizer's own special
+        tokens.
+
+        Under "truncate" its end is cut off, special tokens are kept; otherwise raises `Overlong`.
+        """
+        ids = [i for piece in pieces for i in piece]
+        front, back = self._around
+        room = self.max_length - len(front) - len(back)
+        if len(ids) > room:
+            if self.overlong != "truncate":
+                raise Overlong(len(front) + len(back), len(ids), self.max_length)
+            self.truncated += 1
+        return [*front, *ids[: max(room, 0)], *back]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special tokens and all."""
         text = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -187,16 +202,22 @@ class Processor:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
-    @cached_property
+    @property
     def _front(self) -> list[int]:
         """Special tokens that the tokenizer puts in front of plain text.
 
         Those that it puts behind are left out: a prompt ends no sequence, completions get their end as text.
         """
+        return self._around[0]
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """Special tokens that the tokenizer puts in front of plain text and behind it."""
         bare = self.bare_ids("x")
         whole: list[int] = self.tokenizer("x")["input_ids"]
         starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-        return whole[: next(starts, 0)]
+        start = next(starts, 0)
+        return whole[:start], whole[start + len(bare) :]
 
     def _ids(self, text: str, conversation: bool) -> list[int]:
         # A template writes its special tokens itself.
