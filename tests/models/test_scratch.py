@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from teloi.data.processor import Processor
 from teloi.errors import DataError, ModelError
-from teloi.models.scratch import PRESETS, scratch_model, train_tokenizer
+from teloi.models.scratch import PRESETS, scratch_model, train_tokenizer, word_tokenizer
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "a cat and a dog"] * 5
 TOKENIZER = train_tokenizer(TEXTS, 300)
@@ -70,3 +71,16 @@ def test_model_and_tokenizer_load_in_plain_transformers(tmp_path_factory: pytest
     assert ids[0].tolist() == TOKENIZER("the cat")["input_ids"]
     with torch.no_grad():
         torch.testing.assert_close(again(ids).logits, model.eval()(ids).logits)
+
+
+def test_a_word_is_a_token() -> None:
+    tokenizer = word_tokenizer(["cat", "mat", "=>"])
+    assert len(tokenizer) == 3 + 4
+    processor = Processor(tokenizer, 16)
+    prompt, (completion,) = processor.pair_ids("mat cat =>", [" cat mat"])
+    assert tokenizer.convert_ids_to_tokens([*prompt, *completion]) == ["mat", "cat", "=>", "cat", "mat", "<|end|>"]
+    assert tokenizer.decode(completion, skip_special_tokens=True) == "cat mat"
+    assert tokenizer("dog")["input_ids"] == [tokenizer.unk_token_id]
+    for words in (["cat", "cat"], ["a cat"], [""], ["<|end|>"]):
+        with pytest.raises(DataError, match="different words"):
+            word_tokenizer(words)

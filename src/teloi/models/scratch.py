@@ -28,7 +28,7 @@ PRESETS = {
     "small": (256, 4, 4, 4000),
     "base": (512, 8, 8, 16000),
 }
-BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
+BEGIN, END, PAD, UNKNOWN = "<|begin|>", "<|end|>", "<|pad|>", "<|unknown|>"
 CONTEXT = 2048
 
 
@@ -55,6 +55,27 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     bpe.train_from_iterator(chain([first], some), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=BEGIN, eos_token=END, pad_token=PAD, model_max_length=CONTEXT
+    )
+
+
+def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
+    """A tokenizer with one token a word, for worlds that speak in words parted by blanks; others are UNKNOWN.
+
+    DataError for a word that holds a blank or comes twice.
+    """
+    specials = [PAD, BEGIN, END, UNKNOWN]
+    listed = [*specials, *words]
+    if len(set(listed)) < len(listed) or any(word.split() != [word] for word in listed):
+        raise DataError("a vocabulary of words needs different words without blanks")
+    level = Tokenizer(models.WordLevel({word: index for index, word in enumerate(listed)}, unk_token=UNKNOWN))
+    level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=level,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        model_max_length=CONTEXT,
     )
 
 

@@ -1,0 +1,272 @@
+"""Running a claim: every arm with every seed as one-thread processes, one JSON file a run, resumable.
+
+What has run is never run again: a claim that was killed goes on with the files it finds. They lie in a directory
+named after the claim file's hash, so a changed claim starts anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import platform
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import teloi
+from teloi.claims.claim import Claim, Judgement, Outcome, Run, judge
+from teloi.claims.results import file_hash
+from teloi.engine.directory import write_text, writing
+from teloi.engine.progress import bar, say
+from teloi.errors import NonFinite, TeloiError, UsageError
+
+Record = dict[str, Any]
+"""What is kept of a run; JSON."""
+
+Answer = tuple[str, Any]
+"""What came of a run: ("done", its record), ("error", a line for a person) or ("bug", a traceback)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a claim is run. Without `quick` and with the claim's own seeds it is for the record and gets a verdict."""
+
+    quick: bool = False
+    jobs: int = 2
+    seeds: tuple[int, ...] | None = None
+    directory: Path = Path("runs/claims")
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UsageError(f"jobs must be at least 1, not {self.jobs}")
+        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0):
+            raise UsageError("seeds are different numbers, 0 or more")
+
+
+def load(module: str) -> Claim:
+    """The claim that a module states."""
+    claim = importlib.import_module(module).CLAIM
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def run(module: str, settings: Settings, command: str = "") -> dict[str, Any]:
+    """Run what is missing of a claim and judge it; returns what its results file holds."""
+    claim = load(module)
+    seeds = settings.seeds or (claim.seeds[:1] if settings.quick else claim.seeds)
+    digest = file_hash(module)
+    directory = settings.directory / claim.slug / (digest + ("-quick" if settings.quick else ""))
+    runs = [
+        Run(arm, seed, settings.quick, directory / f"seed-{seed}")
+        for seed in seeds
+        for arm in (*([None] if claim.prepare else []), *(arm.name for arm in claim.arms))
+    ]
+    with writing(directory):
+        for one in runs:
+            one.directory.mkdir(parents=True, exist_ok=True)
+    missing = [one for one in runs if not record_path(one).exists()]
+    there = f", {len(runs) - len(missing)} more are there already" if len(missing) < len(runs) else ""
+    say(f"{claim.slug}: {len(missing)} runs of {len(claim.arms)} arms and {len(seeds)} seeds{there}")
+    with bar(len(missing), claim.slug) as advance:
+        made = one_by_one(claim, missing) if settings.quick else in_parallel(module, missing, settings.jobs)
+        for one, record in made:
+            write_text(record_path(one), json.dumps(record, indent=1, allow_nan=False) + "\n")
+            advance(f"{one.arm or 'preparation'}, seed {one.seed}")
+    records = [json.loads(record_path(one).read_text(encoding="utf-8")) for one in runs]
+    return {
+        "claim": claim.slug,
+        "statement": claim.statement,
+        "setting": claim.setting,
+        "real_text": claim.real_text,
+        "methods": list(claim.methods),
+        **outcome(claim, records, seeds, for_the_record=not settings.quick and tuple(seeds) == tuple(claim.seeds)),
+        "hash": digest,
+        "versions": versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "seconds": round(sum(record["seconds"] for record in records), 1),
+    }
+
+
+def outcome(
+    claim: Claim, records: Sequence[Mapping[str, Any]], seeds: Sequence[int], *, for_the_record: bool
+) -> dict[str, Any]:
+    """Metrics, arms with every seed's numbers, expectations with interval and finding, checks, and the verdict."""
+    arms = [
+        {**asdict(arm), "runs": [{n: v for n, v in r.items() if n != "arm"} for r in records if r["arm"] == arm.name]}
+        for arm in claim.arms
+    ]
+    judgement = judge(claim, values(arms), seeds)
+    return {
+        "verdict": judgement.verdict if for_the_record else None,
+        "seeds": list(seeds),
+        "metrics": [asdict(metric) for metric in claim.metrics],
+        **judged(judgement),
+        "arms": arms,
+        "preparation": [{"seed": r["seed"], "seconds": r["seconds"]} for r in records if r["arm"] is None],
+    }
+
+
+def values(arms: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:
+    """Metrics by arm and seed, of the runs that gave any."""
+    return {
+        arm["name"]: {
+            run["seed"]: {name: value for name, value in run["metrics"].items() if value is not None}
+            for run in arm["runs"]
+            if not run["failed"]
+        }
+        for arm in arms
+    }
+
+
+def judged(judgement: Judgement) -> dict[str, Any]:
+    """A judgement as the results hold it."""
+    return {
+        "expectations": [
+            {
+                **asdict(one.expect),
+                "estimate": None if one.estimate is None else asdict(one.estimate),
+                "finding": one.finding,
+                "missing": list(one.missing),
+            }
+            for one in judgement.expectations
+        ],
+        "checks": [asdict(check) for check in judgement.checks],
+    }
+
+
+def record_path(one: Run) -> Path:
+    """Where the record of a run lies."""
+    return one.directory / f"{'preparation' if one.arm is None else one.arm.replace('/', '-')}.json"
+
+
+def versions() -> dict[str, str]:
+    """What computed it."""
+    libraries = ("torch", "transformers", "numpy")
+    return {"teloi": teloi.__version__, "python": platform.python_version(), **{n: version(n) for n in libraries}}
+
+
+# -- one run
+
+
+def execute(claim: Claim, one: Run) -> Answer:
+    """One run in this process. A loss that stops being a number is a result; whatever else fails ends the claim."""
+    started = time.monotonic()
+    found, failed = Outcome({}), None
+    try:
+        if one.arm is not None:
+            found = claim.run(one)
+        elif claim.prepare is not None:
+            claim.prepare(one)
+    except TeloiError as error:
+        if one.arm is None or not isinstance(error, NonFinite):
+            return "error", str(error)
+        failed = str(error)
+    except Exception:
+        return "bug", traceback.format_exc()
+    return "done", {
+        "arm": one.arm,
+        "seed": one.seed,
+        "metrics": {name: float(value) if math.isfinite(value) else None for name, value in found.metrics.items()},
+        "details": dict(found.details),
+        "collapsed": found.collapsed,
+        "failed": failed,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def taken(one: Run, answer: Answer) -> Record:
+    """The record in an answer; raises what it holds instead of one."""
+    what, content = answer
+    if what == "error":
+        raise TeloiError(f"{one.arm or 'preparation'}, seed {one.seed}: {content}")
+    if what == "bug":
+        raise RuntimeError(f"{one} failed:\n{content}")
+    return content  # type: ignore[no-any-return]
+
+
+# -- many runs
+
+
+def one_by_one(claim: Claim, runs: Sequence[Run]) -> Iterator[tuple[Run, Record]]:
+    """Every run with its record, in this process."""
+    for one in runs:
+        yield one, taken(one, execute(claim, one))
+
+
+def in_parallel(module: str, runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Record]]:
+    """Every run with its record, so many at a time, as they end. A seed's arms wait for its preparation."""
+    blocked = {one.seed for one in runs if one.arm is None}
+    waiting, busy = list(runs), dict[Connection, Run]()
+    with workers(module, min(jobs, len(runs))) as pipes:
+        idle = list(pipes)
+        while waiting or busy:
+            ready = [one for one in waiting if one.arm is None or one.seed not in blocked]
+            for one in ready[: len(idle)]:
+                waiting.remove(one)
+                pipe = idle.pop()
+                pipe.send(one)
+                busy[pipe] = one
+            ended = set(wait(list(busy)))
+            for pipe in [pipe for pipe in busy if pipe in ended]:
+                one = busy.pop(pipe)
+                try:
+                    record = taken(one, pipe.recv())
+                except (EOFError, ConnectionError):
+                    raise RuntimeError(f"the process of {one} ended without a word: out of memory?") from None
+                idle.append(pipe)
+                if one.arm is None:
+                    blocked.remove(one.seed)
+                yield one, record
+
+
+@contextmanager
+def workers(module: str, count: int) -> Iterator[list[Connection]]:
+    """Pipes to so many processes that execute what is sent to them; they end with the block, or with this process."""
+    context = get_context("spawn")
+    started: list[tuple[BaseProcess, Connection]] = []
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(threads, "1"))
+    try:
+        for _ in range(count):
+            here, there = context.Pipe()
+            process: BaseProcess = context.Process(target=_serve, args=(module, there), daemon=True)
+            process.start()
+            there.close()
+            started.append((process, here))
+    finally:
+        for name, value in threads.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    try:
+        yield [pipe for _, pipe in started]
+    finally:
+        for process, pipe in started:
+            pipe.close()
+            process.terminate()
+            process.join()
+
+
+def _serve(module: str, pipe: Connection) -> None:
+    """A worker: one thread, one run after the other, until nobody is at the other end."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the command, which ends its workers
+    torch.set_num_threads(1)
+    claim = load(module)
+    try:
+        while True:
+            pipe.send(execute(claim, pipe.recv()))
+    except (EOFError, ConnectionError):
+        return

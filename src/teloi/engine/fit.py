@@ -1,0 +1,74 @@
+"""Training in memory: a model, an objective and rows in, the trained model out. What claims and recipes are made of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from teloi.batch.tree import Kind
+from teloi.data.processor import Processor
+from teloi.data.read import Row, Rows
+from teloi.engine.config import TrainConfig
+from teloi.engine.dataset import encode
+from teloi.engine.loop import Record, Trainer
+from teloi.engine.objective import Architecture, Ledger, Objective
+from teloi.engine.reference import fingerprint, with_reference_sums
+from teloi.engine.setup import Base, keep_memory, make_models
+from teloi.engine.train import plan_for
+from teloi.models.attention import TREE
+from teloi.models.probe import choose_layout
+from teloi.models.roles import CachedReference, Models
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model as the base of what follows, its roles, and what the training cost."""
+
+    base: Base
+    models: Models
+    ledger: Ledger
+    records: Sequence[Record]
+
+
+def as_base(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    architecture: Architecture = "causal",
+    max_length: int = 1024,
+    layout: Kind | None = None,
+) -> Base:
+    """A model at hand as the start of a run. `layout` None asks the probe whether packed trees are right for it."""
+    keep_memory()
+    if architecture != "causal":
+        layout = "padded"
+    layout = layout or choose_layout(model)
+    if layout == "packed":
+        model.set_attn_implementation(TREE)
+    return Base(model.eval(), Processor(tokenizer, max_length), layout, type(model).__name__, architecture)
+
+
+def fit(objective: Objective, base: Base, rows: Sequence[Row], config: TrainConfig) -> Fitted:
+    """Train a copy of the base on rows, cast to what the objective reads. `base` stays as it is; no file is written.
+
+    Of `config` only what concerns the training counts: batches, budget or epochs, optimiser, seed. NonFinite when the
+    loss stops being a number.
+    """
+    rows = rows if isinstance(rows, Rows) else Rows(rows, "rows")
+    examples = encode(objective, rows, base.processor).examples
+    plan = plan_for(objective, config, [objective.cost(example) for example in examples], base)
+    models = make_models(objective, base, config, copy.deepcopy(base.model))
+    ledger = Ledger()
+    if isinstance(models.reference, CachedReference):
+        used = (i for step in range(plan.steps) for i in plan.examples(step))
+        examples, ledger.computed_tokens = with_reference_sums(
+            examples, used, models.policy, config.micro_tokens, fingerprint(base.model)
+        )
+    trainer = Trainer(objective, models, examples, plan, config, ledger=ledger)
+    records = list(trainer.run())
+    model = models.policy.model if models.policy is not None else None
+    trained = Base(model, base.processor, base.layout, base.name, base.architecture)
+    return Fitted(trained, models, trainer.ledger, records)
