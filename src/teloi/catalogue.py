@@ -117,6 +117,11 @@ PAPERS = _by_slug(
     Paper("apo", "D'Oosterlinck et al.", 2024, "Anchored Preference Optimization and Contrastive Revisions: Addressing Underspecification in Alignment", "2408.06266"),
 )
 
+# paper -> the file of its claim, which names it CLAIM
+CLAIMS: dict[str, str] = {
+    "pedagogy": "teloi.claims.pedagogy",
+}
+
 METHODS: tuple[Method, ...] = (
     Method("clm", "next-token prediction on plain text, from scratch or continued", "language-modeling", "teloi.methods.pretrain.clm:CLM", "gpt"),
     Method("sft", "imitate the completions: next-token prediction on the answer alone", "prompt-completion", "teloi.methods.finetune.sft:SFT", "tulu3"),
@@ -174,6 +179,16 @@ def find(name: str) -> Method:
         hint = f"did you mean {' or '.join(close)}?" if close else "`teloi list` shows them all"
         raise UsageError(f"there is no method {name!r}; {hint}")
     return method
+
+
+def claim_of(slug: str) -> str:
+    """The module that states a paper's claim; `UsageError` with the nearest names if there is none."""
+    module = CLAIMS.get(_plain(slug))
+    if module is None:
+        close = nearest(_plain(slug), CLAIMS)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`teloi claim --list` shows them all"
+        raise UsageError(f"there is no claim {slug!r}; {hint}")
+    return module
 
 
 def is_file(name: str) -> bool:

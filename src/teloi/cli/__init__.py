@@ -18,6 +18,7 @@ VERBS = {
     "train": "teloi.cli.training:train",
     "compare": "teloi.cli.comparing:compare",
     "demo": "teloi.cli.comparing:demo",
+    "claim": "teloi.cli.claiming:claim",
 }
 
 HELP = f"""\
@@ -30,6 +31,7 @@ usage: teloi VERB ...
   train     train a model with one method; a Hugging Face checkpoint comes out
   compare   several methods under one budget, several seeds, with intervals and a report
   demo      such a comparison on an embedded model and embedded data, in minutes
+  claim     measure what a paper claims, at laptop scale, and judge it
 
 A tour
   See it work, with nothing of your own:
@@ -45,6 +47,9 @@ A tour
     teloi train simpo --config runs/simpo/run.yaml --learning-rate 5e-6 --output-dir runs/simpo-2
   Find out which method helps you. An arm may carry settings of its own:
     teloi compare sft dpo dpo:beta=0.3,learning_rate=1e-6 kto --data pairs.jsonl --budget 200k
+  Measure what a paper claims, or read what came out here:
+    teloi claim pedagogy
+    teloi claim --list
   Your own objective works like a built-in one:
     teloi train my_file.py:MyObjective --data pairs.jsonl
 
@@ -70,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"teloi: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resume = "; the same command with --resume goes on from the last checkpoint" if args[0] == "train" else ""
+        resume = {
+            "train": "; the same command with --resume goes on from the last checkpoint",
+            "claim": "; the same command goes on with the runs that are missing",
+        }.get(args[0], "")
         print(f"\nteloi: interrupted{resume}", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from teloi.catalogue import METHODS, PAPERS, Method, find, is_file, resolve
+from teloi.claims.results import measured
 from teloi.cli.options import attribute_docs, default_of, parse, value_text
+from teloi.report.claims import expectation, held, verdict
 
 if TYPE_CHECKING:
     from teloi.data.formats import Format
@@ -62,6 +64,8 @@ def page(name: str, objective: type[Objective], method: Method | None) -> str:
         parts += [_title("When"), *map(_fold, use)]
     parts += [_title("Hyper-parameters"), _pairs(_hyperparameters(objective))]
     parts += [_title("Data"), _data(formats)]
+    if method and (claims := list(_claims(method))):
+        parts += [_title("Measured"), *claims]
     if method and (near := list(related(method))):
         parts += [_title("Related"), _pairs(near)]
     parts += [_title("Try"), _commands(name, formats[0])]
@@ -81,6 +85,17 @@ def related(method: Method) -> Iterator[tuple[str, str]]:
     ):
         if members:
             yield title, ", ".join(m.name for m in members)
+
+
+def _claims(method: Method) -> Iterator[str]:
+    """What was measured of its paper's claim, and of others that it takes part in."""
+    for slug, result in measured().items():
+        if slug != method.paper and method.name not in result["methods"]:
+            continue
+        yield _fold(f"{PAPERS[slug]} Claim: {result['statement']} {verdict(result).capitalize()}; {held(result)}.")
+        for one in result["expectations"]:
+            if one["decides"] and method.name in (one["better"], one["worse"]):
+                yield _fold(expectation(result, one), "  ")
 
 
 def _facts(method: Method) -> Iterator[tuple[str, str]]:
