@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teloi.engine.config import Budget
+from teloi.engine.objective import Quotas
 from teloi.engine.plan import make_plan, pack
 from teloi.errors import UsageError
 
@@ -75,3 +76,30 @@ def test_budgets_are_read(text, budget) -> None:
 def test_other_budgets_are_refused(text) -> None:
     with pytest.raises(UsageError, match="not of the form"):
         Budget.parse(text)
+
+
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=40), st.tuples(*[st.integers(1, 5)] * 3), st.integers(1, 9))
+def test_quotas_hold_in_every_stretch_and_use_all_examples_evenly(strata, shares, batch_size) -> None:
+    quotas = Quotas(strata, dict(enumerate(shares)))
+    plan = make_plan([1] * len(strata), batch_size=batch_size, micro_tokens=9, seed=1, epochs=20, quotas=quotas)
+    stream = drawn(plan)
+    assert len(stream) == 20 * len(strata)
+    total = sum(shares[s] for s in set(strata))
+    n = len(strata)
+    for stratum in set(strata):
+        share = shares[stratum] / total
+        for epoch in range(20):
+            part = stream[epoch * n : (epoch + 1) * n]
+            for end in range(1, n + 1):
+                assert abs(sum(strata[i] == stratum for i in part[:end]) - end * share) < 1.5
+        uses = Counter(i for i in stream if strata[i] == stratum)
+        assert len(uses) == strata.count(stratum) or sum(uses.values()) < strata.count(stratum)
+        assert max(uses.values(), default=0) - min(uses.values(), default=0) <= 1
+
+
+def test_a_budget_of_tokens_with_quotas() -> None:
+    quotas = Quotas([0, 1, 1, 1], {0: 0.5, 1: 0.5})
+    plan = make_plan([5, 1, 1, 1], batch_size=2, micro_tokens=9, seed=0, budget=Budget(27), quotas=quotas)
+    assert 22 < plan.tokens <= 27
+    never = make_plan([5, 1, 1, 1], batch_size=2, micro_tokens=9, seed=0, epochs=3, quotas=Quotas([0, 1, 1, 1], {1: 1}))
+    assert 0 not in drawn(never)

@@ -40,5 +40,6 @@ class TensorsBatch:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What a `Term` may be averaged over: rows."""
-        return {"rows": self._rows}
+        """What a `Term` may be averaged over: rows, and by its name the rows for which a flag (booleans [b]) is set."""
+        flags = {n: int(v.sum()) for n, v in self.values.items() if v.dtype == torch.bool and v.ndim == 1}
+        return {"rows": self._rows, **flags}

@@ -151,6 +151,7 @@ def _train_arm(
             budget=budget,
             kind=base.layout,
             whole=arm.objective.coupled,
+            quotas=arm.objective.quotas(encoded.examples),
         )
         for seed in range(config.seeds)
     ]

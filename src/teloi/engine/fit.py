@@ -59,7 +59,7 @@ def fit(objective: Objective, base: Base, rows: Sequence[Row], config: TrainConf
     """
     rows = rows if isinstance(rows, Rows) else Rows(rows, "rows")
     examples = encode(objective, rows, base.processor).examples
-    plan = plan_for(objective, config, [objective.cost(example) for example in examples], base)
+    plan = plan_for(objective, config, examples, base)
     models = make_models(objective, base, config, copy.deepcopy(base.model))
     ledger = Ledger()
     if isinstance(models.reference, CachedReference):

@@ -84,6 +84,19 @@ class Phase:
     minibatches: int = 1
 
 
+@dataclass(frozen=True)
+class Quotas:
+    """Examples in strata, each of which makes up a fixed share of every batch, whatever its size.
+
+    A stratum that has no example leaves its share to the others; one with the share 0 is never drawn.
+    """
+
+    strata: Sequence[int]
+    """The stratum of each example."""
+    shares: Mapping[int, float]
+    """Of each stratum; scaled to add up to 1."""
+
+
 Architecture = Literal["causal", "masked", "seq2seq", "encoder", "none"]
 
 
@@ -115,6 +128,10 @@ class Objective:
     def prepare(self, examples: Sequence[Any], seed: int) -> Sequence[Any]:
         """One pass over all examples before training, e.g. to pair each with another one. Deterministic in `seed`."""
         return examples
+
+    def quotas(self, examples: Sequence[Any]) -> Quotas | None:
+        """How batches are to be composed; None: as it comes, every example once in a pass."""
+        return None
 
     def encode(self, row: Any, processor: Processor) -> Any:
         """A row, parsed as `reads`, becomes one example or several. Deterministic."""

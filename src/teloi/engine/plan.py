@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
 from teloi.batch.tree import Kind
 from teloi.engine.config import Budget
+from teloi.engine.objective import Quotas
 
 
 @dataclass(frozen=True)
 class Plan:
     """A stream of examples, shuffled anew each epoch, cut into steps of `batch_size` and micro-batches of
-    `micro_tokens`."""
+    `micro_tokens`.
+
+    An epoch has as many places as there are examples. With `quotas` each stratum has its share of them, evenly spread,
+    and is shuffled anew whenever it is used up."""
 
     lengths: tuple[int, ...]
     """Positions of each example."""
@@ -28,6 +32,7 @@ class Plan:
     kind: Kind = "packed"
     whole: bool = False
     """One micro-batch a step, for losses that couple their batch."""
+    quotas: Quotas | None = None
 
     @property
     def steps(self) -> int:
@@ -41,15 +46,25 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Positions trained on in the whole run."""
-        n = len(self.lengths)
-        full, rest = divmod(self.rows, n)
-        return full * sum(self.lengths) + sum(self.lengths[int(i)] for i in _order(n, self.seed, full)[:rest])
+        full, rest = divmod(self.rows, len(self.lengths))
+        sizes = np.asarray(self.lengths)
+        last = int(sizes[self.epoch(full)[:rest]].sum())
+        if self.quotas is None:
+            return full * int(sizes.sum()) + last
+        return sum(int(sizes[self.epoch(epoch)].sum()) for epoch in range(full)) + last
 
     def examples(self, step: int) -> list[int]:
         """Examples of a step, in the order of the stream."""
         first, last = step * self.batch_size, min((step + 1) * self.batch_size, self.rows)
         n = len(self.lengths)
-        return [int(_order(n, self.seed, at // n)[at % n]) for at in range(first, last)]
+        return [int(self.epoch(at // n)[at % n]) for at in range(first, last)]
+
+    @cached_property
+    def epoch(self) -> Callable[[int], np.ndarray]:
+        """The examples of a pass in their order."""
+        if self.quotas is None:
+            return partial(_order, len(self.lengths), self.seed)
+        return lru_cache(4)(partial(_by_quotas, self.quotas, self.seed))
 
     def step(self, step: int) -> list[list[int]]:
         """The micro-batches of a step: each a list of examples."""
@@ -73,6 +88,7 @@ def make_plan(
     budget: Budget | None = None,
     kind: Kind = "packed",
     whole: bool = False,
+    quotas: Quotas | None = None,
 ) -> Plan:
     """The plan of a run. `budget` overrides `epochs`; `max_steps` cuts either.
 
@@ -80,6 +96,7 @@ def make_plan(
     """
     n = len(lengths)
     rows = max(1, round(epochs * n))
+    plan = Plan(tuple(lengths), rows, batch_size, micro_tokens, seed, kind, whole, quotas)
     if budget is not None:
         match budget.unit:
             case "rows":
@@ -87,10 +104,10 @@ def make_plan(
             case "steps":
                 rows = budget.value * batch_size
             case "tokens":
-                rows = _rows_within(lengths, seed, budget.value)
+                rows = _rows_within(plan, budget.value)
     if max_steps is not None:
         rows = min(rows, max_steps * batch_size)
-    return Plan(tuple(lengths), rows, batch_size, micro_tokens, seed, kind, whole)
+    return replace(plan, rows=rows)
 
 
 def pack(examples: list[int], lengths: Sequence[int], size: int, kind: Kind = "packed") -> list[list[int]]:
@@ -120,9 +137,28 @@ def _order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
-def _rows_within(lengths: list[int], seed: int, tokens: int) -> int:
-    """Examples of the stream whose lengths add up to at most `tokens`."""
-    sizes = np.asarray(lengths)
-    full, rest = divmod(tokens, int(sizes.sum()))
-    within = np.cumsum(sizes[_order(len(lengths), seed, full)]) <= rest
-    return max(1, full * len(lengths) + int(within.sum()))
+def _by_quotas(quotas: Quotas, seed: int, epoch: int) -> np.ndarray:
+    strata = np.asarray(quotas.strata)
+    shares = {stratum: share for stratum, share in quotas.shares.items() if share > 0 and (strata == stratum).any()}
+    total = sum(shares.values())
+    # The k-th example of a stratum stands where k + 1/2 of its examples should have come: every stretch has its share.
+    n = len(strata)
+    at = {s: (np.arange(n) + 0.5) * total / share for s, share in shares.items()}
+    pattern = np.concatenate([np.full(n, s) for s in at])[np.argsort(np.concatenate(list(at.values())), kind="stable")]
+    order = np.empty(n, np.int64)
+    for stratum in shares:
+        members, places = np.flatnonzero(strata == stratum), np.flatnonzero(pattern[:n] == stratum)
+        drawn = epoch * len(places) + np.arange(len(places))
+        passes = {p: np.random.default_rng([seed, int(p), stratum]) for p in np.unique(drawn // len(members))}
+        shuffled = {p: rng.permutation(members) for p, rng in passes.items()}
+        order[places] = [shuffled[d // len(members)][d % len(members)] for d in drawn]
+    return order
+
+
+def _rows_within(plan: Plan, tokens: int) -> int:
+    """Examples of the plan's stream whose lengths add up to at most `tokens`."""
+    sizes = np.asarray(plan.lengths)
+    full, rest = divmod(tokens, int(sizes.sum())) if plan.quotas is None else (0, tokens)
+    while (used := np.cumsum(sizes[plan.epoch(full)]))[-1] <= rest:
+        full, rest = full + 1, rest - int(used[-1])
+    return max(1, full * len(sizes) + int((used <= rest).sum()))

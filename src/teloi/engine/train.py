@@ -70,7 +70,7 @@ def train(
         encode(objective, read(config.eval_data, "test", config.limit), base.processor) if config.eval_data else None
     )
 
-    plan = plan_for(objective, config, [objective.cost(example) for example in encoded.examples], base)
+    plan = plan_for(objective, config, encoded.examples, base)
     record = {
         "teloi": teloi.__version__,
         "method": name,
@@ -160,10 +160,10 @@ def train(
     return TrainResult(directory.path, trainer.ledger, last, evaluation, directory.writes)
 
 
-def plan_for(objective: Objective, config: TrainConfig, lengths: Sequence[int], base: Base) -> Plan:
-    """The plan of a run of this objective over examples of these lengths."""
+def plan_for(objective: Objective, config: TrainConfig, examples: Sequence[Any], base: Base) -> Plan:
+    """The plan of a run of this objective over these examples."""
     return make_plan(
-        list(lengths),
+        [objective.cost(example) for example in examples],
         batch_size=config.batch_size,
         micro_tokens=config.micro_tokens,
         seed=config.seed,
@@ -172,6 +172,7 @@ def plan_for(objective: Objective, config: TrainConfig, lengths: Sequence[int], 
         budget=config.amount,
         kind=base.layout,
         whole=objective.coupled,
+        quotas=objective.quotas(examples),
     )
 
 
