@@ -193,7 +193,7 @@ class Conversations(Format):
 
 @dataclass(frozen=True)
 class Pair(Format):
-    """Two texts that belong together, in sentence-transformers' names; optional column `negative`, a text that does not.
+    """Two texts that belong together, in sentence-transformers' names; optional column `negative`: one that does not.
 
     Optional column `group`: rows of one group (one product, one occupation) are never each other's negatives.
     """

@@ -11,9 +11,9 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -43,6 +43,10 @@ PLAIN_TEMPLATE = r"""
 # Texts that may stand before a completion so that it is tokenised as the middle of a text: nothing suits
 # byte-level tokenizers, the others keep sentencepiece's from putting a space in front.
 _ANCHORS = ("", "\n", ".", "x")
+
+
+REMEMBERED = 2**16
+"""Texts whose ids are kept."""
 
 
 @dataclass
@@ -201,6 +205,11 @@ class Processor:
         """Ids of a text without any special tokens around it."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+    @cached_property
+    def remembered_ids(self) -> Callable[[str], list[int]]:
+        """`bare_ids`, remembered, for texts that many rows share."""
+        return lru_cache(REMEMBERED)(self.bare_ids)
 
     @property
     def _front(self) -> list[int]:

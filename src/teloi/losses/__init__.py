@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from teloi.losses.cloning import gaussian_nll
     from teloi.losses.contrastive import (
         contrast,
         cosine_pull,
@@ -73,6 +74,7 @@ __all__ = [
     "dpo",
     "dpo_norm",
     "exo_pair",
+    "gaussian_nll",
     "group_advantages",
     "hinge",
     "implicit_reward",
@@ -108,6 +110,7 @@ __all__ = [
 _ROOMS = {
     name: room
     for room, names in {
+        "cloning": ("gaussian_nll",),
         "contrastive": (
             "contrast",
             "cosine_pull",

@@ -20,6 +20,7 @@ from transformers import (
 
 from teloi.errors import ModelError
 from teloi.models import embedded
+from teloi.models.zoo import hashed as hashed  # its architectures become known to the Auto classes
 
 EMBEDDED_NAMES = ("embedded", *embedded.MODELS)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

@@ -153,6 +153,8 @@ class Models:
     parts: nn.Module | None = None
     processor: Processor | None = None
     processes: int = 1
+    example: Any = None
+    """One example of the run, for parts whose shapes follow the data."""
     gather: Callable[[Tensor], Tensor] = lambda values: values
     """Values of all processes in one tensor; the gradient reaches this process's own."""
 

@@ -5,23 +5,29 @@ sequence-to-sequence model reads `input_ids` and is scored on its decoder's `tar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from collections.abc import Sequence as Several
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from teloi.batch.sequence import IGNORED, SequenceBatch
+from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch
+from teloi.data.processor import Processor
 from teloi.losses.logps import logps_from_logits
 
 
 class ScoredModel:
-    """A masked or sequence-to-sequence model. n: scored labels (targets) of a batch, in the order of its rows; d: hidden
-    width; v: vocabulary.
+    """A masked or sequence-to-sequence model. n: scored labels of a batch, in the order of its rows; d: hidden width;
+    v: vocabulary.
 
     Only hidden states at scored positions reach the head: a hook on the part before it keeps those, so that the model's
     own head, whatever it consists of, never sees the others."""
@@ -85,6 +91,9 @@ class SentenceEncoder:
     def __init__(self, model: PreTrainedModel, chunk: int | None = None) -> None:
         self.model = model
         self.chunk = chunk
+        pooler = getattr(model, "pooler", None)
+        if isinstance(pooler, nn.Module):
+            pooler.requires_grad_(False)  # BERT's vector of the first token, which nothing here reads
 
     def embed(self, batch: SequenceBatch, name: str = "input_ids") -> Float[Tensor, "b d"]:
         """Mean-pooled vectors of the sequences of that name, float32, not normalised."""
@@ -101,3 +110,42 @@ class SentenceEncoder:
         weights = mask[..., None].to(states.dtype)
         pooled: Tensor = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
         return pooled
+
+
+def embed_texts(
+    encoder: SentenceEncoder, processor: Processor, texts: Several[str], tokens: int = 8192
+) -> NDArray[np.float32]:
+    """Vectors of some texts, [n d], not normalised; at most `tokens` of padded batches at a time, without gradients."""
+    made = [
+        Sequence({"input_ids": np.asarray(processor.sentence_ids(processor.bare_ids(text)), np.int32)})
+        for text in texts
+    ]
+    order = sorted(range(len(made)), key=lambda i: made[i].size)
+    found: dict[int, NDArray[np.float32]] = {}
+    training = encoder.model.training
+    encoder.model.eval()
+    with torch.no_grad():
+        while order:
+            size = max(1, tokens // max(1, made[order[-1]].size))
+            part, order = order[-size:], order[:-size]
+            vectors = encoder.embed(SequenceBatch([made[i] for i in part], device=encoder.model.device))
+            found.update(zip(part, vectors.float().cpu().numpy(), strict=True))
+    encoder.model.train(training)
+    return np.stack([found[i] for i in range(len(made))])
+
+
+def write_pooling(path: Path, width: int, max_length: int) -> None:
+    """Beside a checkpoint, what tells sentence-transformers to average over tokens: the form all its versions read."""
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    listed = [
+        {"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{kind}"}
+        for i, (place, kind) in enumerate(modules)
+    ]
+    (path / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+    for name, content in (
+        ("modules.json", listed),
+        ("1_Pooling/config.json", pooling),
+        ("sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False}),
+    ):
+        (path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
