@@ -2,9 +2,9 @@
 
 Everyday questions (`questions.txt`, by topic) get one or two checkable instructions each. The embedded model answers
 each prompt several times; the checks alone decide which replies are chosen and which rejected. OUT gets
-`instructions.train.jsonl.gz` and `instructions.test.jsonl.gz`, in TRL's conversational preference format with the
-columns `checks` and `topic`, and a README.md with counts and pass rates. The test topics share no question with the
-training topics. The same seed gives the same prompts anywhere and the same replies on the same machine.
+`train.jsonl.gz` and `test.jsonl.gz`, in TRL's conversational preference format with the columns `checks` and `topic`,
+and a README.md with counts and pass rates. The test topics share no question with the training topics. The same seed
+gives the same prompts anywhere and the same replies on the same machine.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ SAMPLES, ROUNDS = 6, 3
 """Replies in a round, and rounds at most: a prompt is answered again until it has a pair."""
 TEMPERATURE = 0.7
 MAX_NEW_TOKENS = 64
-PAIRS = 2
-"""Pairs of a prompt at most."""
+PAIRS = {"train": 2, "test": 1}
+"""Pairs of a prompt at most. Test prompts are measured one by one: each is one row."""
 LEAST_WORDS = 3
 """Shorter replies are neither chosen nor rejected: they satisfy much by saying nothing."""
 CHUNK = 48
@@ -81,7 +81,7 @@ class Prompt:
         usable = dict.fromkeys(text for text, ended in self.replies if ended and self._says_something(text))
         good = [text for text in usable if satisfied({"checks": self.checks}, text)]
         bad = [text for text in usable if not satisfied({"checks": self.checks}, text)]
-        return list(zip(good, bad, strict=False))[:PAIRS]
+        return list(zip(good, bad, strict=False))[: PAIRS["test" if self.test else "train"]]
 
     def _says_something(self, text: str) -> bool:
         said = words(text)
@@ -191,10 +191,9 @@ def write(out: Path, asked: Sequence[Prompt], seed: int) -> None:
     for split in ("train", "test"):
         mine = [prompt for prompt in asked if prompt.test == (split == "test")]
         made = rows(mine)
-        if split == "train":  # readers that take the first rows should see all topics
-            np.random.default_rng(seed).shuffle(made)
+        np.random.default_rng(seed).shuffle(made)  # who takes the first rows sees all topics
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made)
-        (out / f"instructions.{split}.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+        (out / f"{split}.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
         kept = [prompt for prompt in mine if prompt.pairs()]
         counts.append(f"| {split} | {len({p.topic for p in mine})} | {len(mine)} | {len(kept)} | {len(made)} |")
     text = README.format(
@@ -207,7 +206,7 @@ def write(out: Path, asked: Sequence[Prompt], seed: int) -> None:
         temperature=TEMPERATURE,
         tokens=MAX_NEW_TOKENS,
         least=LEAST_WORDS,
-        pairs=PAIRS,
+        pairs=PAIRS["train"],
     )
     (out / "README.md").write_text(text, encoding="utf-8")
 
@@ -237,16 +236,17 @@ replies of the embedded model (SmolLM2-135M-Instruct). The checks alone decide: 
 small model's: they follow the instruction, or do not; whether what they say is true plays no part.
 
 Format: TRL's conversational preference (`prompt`, `chosen`, `rejected`), with the columns `checks` and `topic`.
-Train and test share no question and no topic.
+A row is a pair: up to {pairs} of a training prompt, one of a test prompt. Train and test share no question and no
+topic.
 
-| split | topics | prompts asked | prompts with a pair | pairs (at most {pairs} a prompt) |
+| split | topics | prompts asked | prompts with a pair | rows |
 |---|---|---|---|---|
 {counts}
 
 How it was made: `python -m teloi.worlds.make_instructions OUT --seed {seed}`. The model answered in bfloat16 at
 temperature {temperature} with at most {tokens} new tokens, {samples} times, and up to {most} times while a prompt had
-no pair. Replies that were cut off, say fewer than {least} words or only repeat the prompt are left out.
-The model: {source}.
+no pair. Replies that were cut off, say fewer than {least} words or only repeat the prompt are left out. The model came
+from {source}.
 
 How often a first reply satisfies a check:
 
