@@ -78,7 +78,7 @@ def prepare(run: Run) -> None:
     asked = turns(48 * sizes.base_steps, run.rng("base turns"))
     answers = [direct(turn) if draw.random() < HELPFUL else reference(turn) for turn in asked]
     base = train(run, SFT(), start(run), rows(asked, answers), sizes.base_steps, 2e-3, 48).base
-    sft = train(run, SFT(), base, gold_rows(sft_turns(run)), sizes.sft_steps, 2e-4, 32).base
+    sft = train(run, SFT(), base, gold_rows(sft_turns(run)), sizes.sft_steps, 2e-4, 16).base
     save_model(base.model, str(run.directory / "base.safetensors"))
     save_model(sft.model, str(run.directory / "sft.safetensors"))
     pairs = [
@@ -277,8 +277,8 @@ CLAIM = Claim(
         "decisions, and hints likelier than solutions."
     ),
     setting=(
-        "Synthetic tutor, scratch Llama (2 layers, width 64). A helpful base (300 steps on records that answer "
-        "directly nine times in ten), SFT on 60 turns (40 steps), pairs from its errors on 200 further turns, then 60 "
+        "Synthetic tutor, scratch Llama (2 layers, width 64). A helpful base (300 steps of 48 records that answer "
+        "directly nine times in ten), SFT on 60 turns (40 steps of 16), pairs from its errors on 200 further turns, then 60 "
         "steps on 32 pairs or turns each. Each trained arm chooses its learning rate from the same ten by accuracy "
         "on 200 validation turns. Tested on 500 turns. Every seed redraws all turns and the model."
     ),
