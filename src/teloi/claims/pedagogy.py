@@ -278,9 +278,9 @@ CLAIM = Claim(
     ),
     setting=(
         "Synthetic tutor, scratch Llama (2 layers, width 64). A helpful base (300 steps of 48 records that answer "
-        "directly nine times in ten), SFT on 60 turns (40 steps of 16), pairs from its errors on 200 further turns, then "
-        "60 steps on 32 pairs or turns each. Each trained arm chooses its learning rate from the same ten by accuracy "
-        "on 200 validation turns. Tested on 500 turns. Every seed redraws all turns and the model."
+        "directly nine times in ten), SFT on 60 turns (40 steps of 16), pairs from its errors on 200 further turns, "
+        "then 60 steps on 32 pairs or turns each. Each trained arm chooses its learning rate from the same ten by "
+        "accuracy on 200 validation turns. Tested on 500 turns. Every seed redraws all turns and the model."
     ),
     metrics=(
         Metric(
