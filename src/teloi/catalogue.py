@@ -96,8 +96,13 @@ PAPERS = _by_slug(
     Paper("dpo-ppo", "Ivison et al.", 2024, "Unpacking DPO and PPO: Disentangling Best Practices for Learning from Preference Feedback", "2406.09279"),
     Paper("pedagogy", "Sonkar et al.", 2024, "Pedagogical Alignment of Large Language Models", "2402.05000"),
     Paper("tulu3", "Lambert et al.", 2024, "Tülu 3: Pushing Frontiers in Open Language Model Post-Training", "2411.15124"),
+    Paper("structural-ssl", "Di Liello", 2023, "Structural Self-Supervised Objectives for Transformers", "2309.08272"),
+    Paper("ul2", "Tay et al.", 2023, "UL2: Unifying Language Learning Paradigms", "2205.05131"),
     # where the methods come from that these papers compare
     Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
+    Paper("bert", "Devlin et al.", 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", "1810.04805"),
+    Paper("t5", "Raffel et al.", 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", "1910.10683"),
+    Paper("rts", "Di Liello et al.", 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders", "2210.13536"),
     Paper("dpo", "Rafailov et al.", 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", "2305.18290"),
     Paper("slic", "Zhao et al.", 2023, "SLiC-HF: Sequence Likelihood Calibration with Human Feedback", "2305.10425"),
     Paper("ipo", "Azar et al.", 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences", "2310.12036"),
@@ -124,6 +129,15 @@ CLAIMS: dict[str, str] = {
 
 METHODS: tuple[Method, ...] = (
     Method("clm", "next-token prediction on plain text, from scratch or continued", "language-modeling", "teloi.methods.pretrain.clm:CLM", "gpt"),
+    # into a decoder
+    Method("span-corruption", "fill the gaps of a text: masked spans in, their tokens out (T5)", "language-modeling", "teloi.methods.pretrain.denoise:SpanCorruption", "ul2", "t5", ("t5",)),
+    Method("prefix-lm", "the tail of a text given its head, which is read in both directions", "language-modeling", "teloi.methods.pretrain.denoise:PrefixLM", "ul2", "t5"),
+    Method("ul2", "a mixture of gap filling and continuing, each with its mode token", "language-modeling", "teloi.methods.pretrain.denoise:UL2", "ul2"),
+    # in an encoder
+    Method("mlm", "recover masked tokens from both sides (BERT)", "language-modeling", "teloi.methods.pretrain.substitution:MLM", "structural-ssl", "bert"),
+    Method("slm", "recover tokens that were swapped for random ones: MLM without a mask token", "language-modeling", "teloi.methods.pretrain.substitution:SLM", "structural-ssl", "rts"),
+    Method("rts", "detect which tokens were replaced by random ones: no vocabulary head, so cheaper", "language-modeling", "teloi.methods.pretrain.substitution:RTS", "structural-ssl", "rts"),
+    Method("c-rts", "RTS whose replacements come from the clusters that fool the detector", "language-modeling", "teloi.methods.pretrain.substitution:CRTS", "structural-ssl", "rts"),
     Method("sft", "imitate the completions: next-token prediction on the answer alone", "prompt-completion", "teloi.methods.finetune.sft:SFT", "tulu3"),
     # against a frozen reference model
     Method("dpo", "raise chosen above rejected, logistic loss on the difference of log-ratios", "preference", "teloi.methods.prefer.dpo:DPO", "dpo-ppo", "dpo", ("sigmoid",)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as Several
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,19 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from teloi import catalogue
+from teloi.batch.sequence import Sequence
 from teloi.batch.tree import Branch, Tree
 from teloi.data.formats import PromptOnly
 from teloi.data.processor import Processor
+from teloi.data.vocabulary import ordinary_ids
 from teloi.engine.config import TrainConfig
 from teloi.engine.loop import Hooks, Trainer
 from teloi.engine.objective import Objective
 from teloi.engine.plan import make_plan
 from teloi.models.attention import TREE
 from teloi.models.roles import REFERENCE_SUMS, CachedReference, LanguageModel, Models
-from teloi.models.scratch import train_tokenizer
+from teloi.models.scratch import scratch_model, train_tokenizer
+from teloi.models.sequences import ScoredModel
 
 VOCABULARY = 280
 
@@ -33,8 +38,10 @@ def processor() -> Processor:
     return tiny_processor()
 
 
-def tiny_processor() -> Processor:
-    return Processor(train_tokenizer(["the cat sat on the mat"], VOCABULARY), 64)
+@cache
+def tiny_processor(architecture: str = "causal") -> Processor:
+    room = 100 if architecture == "seq2seq" else 0  # for the sentinels
+    return Processor(train_tokenizer(["the cat sat on the mat"], VOCABULARY + room, architecture), 64)
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +66,17 @@ def tiny_model() -> PreTrainedModel:
     return model
 
 
-def tiny_models(objective: Objective, processor: Processor, dtype: torch.dtype = torch.float32) -> Models:
-    """Fresh models in the roles an objective asks for."""
-    made = Models(LanguageModel(tiny_model().to(dtype), "packed"), processor=processor)  # type: ignore[call-arg]
+def tiny_models(objective: Objective, dtype: torch.dtype = torch.float32) -> Models:
+    """Fresh models of an objective's architecture, in the roles it asks for."""
+    processor = tiny_processor(objective.architecture)
+    policy: Any
+    torch.manual_seed(0)
+    if objective.architecture == "causal":
+        policy = LanguageModel(tiny_model().to(dtype=dtype), "packed")  # type: ignore[call-arg]
+    else:
+        model: Any = scratch_model("tiny", processor.tokenizer, objective.architecture)
+        policy = ScoredModel(model.to(dtype))
+    made = Models(policy, processor=processor)
     if "reference" in objective.roles:
         made.reference = CachedReference()
     made.parts = objective.build(made)
@@ -69,9 +84,9 @@ def tiny_models(objective: Objective, processor: Processor, dtype: torch.dtype =
 
 
 @pytest.fixture
-def models(processor) -> Callable[..., Models]:
-    """`tiny_models` with the test's tokenizer."""
-    return lambda objective, dtype=torch.float32: tiny_models(objective, processor, dtype)
+def models() -> Callable[..., Models]:
+    """`tiny_models`, by the name that tests ask for."""
+    return tiny_models
 
 
 def random_trees(count: int, branches: int, seed: int = 0) -> list[Tree]:
@@ -93,6 +108,20 @@ def random_trees(count: int, branches: int, seed: int = 0) -> list[Tree]:
         )
         for _ in range(count)
     ]
+
+
+def random_segments(count: int, tokenizer: Any, seed: int = 0) -> list[Sequence]:
+    """Raw segments of random tokens, for objectives that corrupt text."""
+    draw = np.random.default_rng(seed)
+    ordinary = ordinary_ids(tokenizer)
+    return [Sequence({"input_ids": draw.choice(ordinary, draw.integers(8, 24)).astype(np.int32)}) for _ in range(count)]
+
+
+def examples_for(objective: Objective, count: int, seed: int = 0) -> list[Any]:
+    """Random examples of the kind that an objective trains on."""
+    if objective.architecture == "causal":
+        return random_trees(count, branches_of(objective), seed)
+    return random_segments(count, tiny_processor(objective.architecture).tokenizer, seed)
 
 
 def length_reward(prompts, completions, **columns) -> list[float]:
@@ -120,7 +149,7 @@ def branches_of(objective: Objective) -> int:
 def make_trainer(
     objective: Objective,
     models: Models,
-    examples: Sequence[Tree],
+    examples: Several[Any],
     directory: Path | None = None,
     micro_tokens: int = 40,
     epochs: float = 1.0,
@@ -140,12 +169,20 @@ def make_trainer(
     return Trainer(objective, models, examples, plan, settings, directory, hooks or Hooks())
 
 
+def two_steps(objective: Objective) -> list[Tensor]:
+    """The gradients of two steps of eight, at a learning rate of 0: the second depends on the first by the state of the
+    objective's own parts alone."""
+    run = make_trainer(objective, tiny_models(objective), examples_for(objective, 16), max_grad_norm=0.0)
+    run.peak_rates = [0.0 for _ in run.peak_rates]
+    return gradients(run)
+
+
 def gradients(run: Trainer) -> list[Tensor]:
     """Train to the end; the gradients that the optimiser saw in its steps, before clipping changed them."""
     collected: list[Tensor] = []
 
     def keep(optimizer: Any, *_: Any) -> None:
-        collected.extend(p.grad.clone() for g in optimizer.param_groups for p in g["params"])
+        collected.extend(p.grad.clone() for g in optimizer.param_groups for p in g["params"] if p.grad is not None)
 
     run.optimizer.register_step_pre_hook(keep)
     list(run.run())

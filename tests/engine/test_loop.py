@@ -12,14 +12,14 @@ from teloi.engine.objective import Now, Term
 from teloi.errors import NonFinite
 from teloi.methods.finetune.sft import SFT
 from teloi.methods.prefer.dpo import DPO
-from tests.engine.conftest import OBJECTIVES, branches_of, gradients, make, make_trainer, random_trees
+from tests.engine.conftest import OBJECTIVES, examples_for, gradients, make, make_trainer, random_trees
 
 
 @pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
 def test_gradients_do_not_depend_on_micro_batches(method, models) -> None:
-    """One micro-batch of 8 and several smaller ones give the same gradients, or the objective says that it is coupled."""
+    """One micro-batch of 8 and several smaller ones give the same gradients; what is coupled is cut inside."""
     objective = make(method)
-    examples = random_trees(8, branches_of(objective))
+    examples = examples_for(objective, 8)
     found = []
     for micro_tokens in (10_000, 40):
         made = models(objective)
@@ -34,7 +34,7 @@ def test_gradients_do_not_depend_on_micro_batches(method, models) -> None:
 @pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
 def test_the_loss_falls(method, models) -> None:
     objective = make(method)
-    run = make_trainer(objective, models(objective), random_trees(8, branches_of(objective)), epochs=12.0)
+    run = make_trainer(objective, models(objective), examples_for(objective, 8), epochs=12.0)
     records = list(run.run())
     assert len(records) == 12
     if "reward" in records[0]:
@@ -62,6 +62,24 @@ def test_an_interrupted_run_ends_in_the_same_bits(dtype, killed_after, models, t
     for a, b in zip(whole.step.parameters(), second.step.parameters(), strict=True):
         assert torch.equal(a, b)
     assert second.ledger.trained_tokens == whole.ledger.trained_tokens == whole.plan.tokens
+
+
+@pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
+def test_whatever_an_objective_draws_or_keeps_is_taken_up_where_it_was(method, models, tmp_path) -> None:
+    """Weights, and the state of the objective's own parts, interrupted in the second of two epochs."""
+    objective = make(method)
+    examples = examples_for(objective, 16)
+    whole = make_trainer(objective, models(objective), examples, tmp_path / "a", epochs=2.0)
+    expected = list(whole.run())
+    first = make_trainer(objective, models(objective), examples, tmp_path / "b", epochs=2.0, save_steps=1)
+    for record in first.run():
+        if record["step"] == 3:
+            break
+    second = make_trainer(objective, models(objective), examples, tmp_path / "b", epochs=2.0, save_steps=1)
+    assert second.resume() == 2
+    assert list(second.run()) == expected[2:]
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, second.state()[name]), name
 
 
 def test_master_weights_keep_what_bfloat16_would_lose(models) -> None:

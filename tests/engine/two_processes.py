@@ -1,4 +1,4 @@
-"""Run by test_processes.py under torchrun: one step of every objective, the main process writes the gradients."""
+"""Run by test_processes.py under torchrun: two steps of every objective, the main process writes the gradients."""
 
 from __future__ import annotations
 
@@ -6,28 +6,15 @@ import sys
 
 from accelerate import PartialState
 from safetensors.torch import save_file
+from torch import Tensor
 
-from tests.engine.conftest import (
-    OBJECTIVES,
-    branches_of,
-    gradients,
-    make,
-    make_trainer,
-    random_trees,
-    tiny_models,
-    tiny_processor,
-)
+from tests.engine.conftest import OBJECTIVES, make, two_steps
 
 
 def main(path: str) -> None:
-    processor = tiny_processor()
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for method in OBJECTIVES:
-        objective = make(method)
-        run = make_trainer(
-            objective, tiny_models(objective, processor), random_trees(8, branches_of(objective)), max_grad_norm=0.0
-        )
-        tensors |= {f"{method.name}.{i}": gradient for i, gradient in enumerate(gradients(run))}
+        tensors |= {f"{method.name}.{i}": gradient for i, gradient in enumerate(two_steps(make(method)))}
     if PartialState().is_main_process:
         save_file(tensors, path)
 

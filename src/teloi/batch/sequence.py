@@ -1,8 +1,9 @@
 """The example of masked, encoder and sequence-to-sequence models: one or several named token sequences, padded in a
 batch.
 
-An encoder reads `input_ids`; a masked model has `labels` of the same length over them; a sequence-to-sequence model has
-`targets` of their own length, which its decoder reads shifted. A pair for contrastive training is two sequences."""
+An encoder reads `input_ids`; a masked model has `labels` of the same length over them (and `originals`, where inputs
+were corrupted and the loss asks what they were); a sequence-to-sequence model has `targets` of their own length, which
+its decoder reads shifted. A pair for contrastive training is two sequences."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ IGNORED = -100
 SCORED = ("labels", "targets")
 """Sequences that are scored: padding in them is `IGNORED`."""
 
+OVER_INPUTS = ("labels", "originals")
+"""Sequences that lie over `input_ids`, token by token, so that they cost no computation of their own."""
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -32,8 +36,8 @@ class Sequence:
 
     @property
     def size(self) -> int:
-        """Tokens of all its sequences; labels lie over inputs and cost nothing."""
-        return sum(len(ids) for name, ids in self.ids.items() if name != "labels")
+        """Tokens of all its sequences but those that lie over its inputs."""
+        return sum(len(ids) for name, ids in self.ids.items() if name not in OVER_INPUTS)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything it holds, for hashing and for files."""
@@ -75,6 +79,10 @@ class SequenceBatch:
         """What a `Term` may be averaged over: scored tokens (labels or targets other than -100) and rows."""
         scored = sum(int((self.ids[name] != IGNORED).sum()) for name in SCORED if name in self.ids)
         return {"tokens": scored, "rows": len(self.sequences)}
+
+    def rows_of(self, name: str) -> Int[Tensor, " n"]:
+        """The row of each scored label or target of that name."""
+        return (self.ids[name] != IGNORED).nonzero()[:, 0]
 
     @property
     def size(self) -> int:

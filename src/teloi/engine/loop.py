@@ -83,7 +83,7 @@ class Trainer:
     def resume(self) -> int:
         """Take the newest checkpoint up, where there is one; returns the number of steps that are done."""
         if self.checkpoints is not None and (path := checkpoint.latest(self.checkpoints)):
-            state = checkpoint.load(path, self._tensors(), self.optimizer)
+            state = checkpoint.load(path, self.state(), self.optimizer)
             self.masters.publish()
             self.ledger = Ledger(**state["ledger"])
             self.done = state["step"]
@@ -119,7 +119,7 @@ class Trainer:
         assert self.checkpoints is not None
         if self.accelerator.is_main_process:
             checkpoint.save(
-                self.checkpoints, self.done, self._tensors(), self.optimizer, {"ledger": asdict(self.ledger)}
+                self.checkpoints, self.done, self.state(), self.optimizer, {"ledger": asdict(self.ledger)}
             )
         self.hooks.saved(self.done)
 
@@ -217,7 +217,7 @@ class Trainer:
             fused=True,
         )
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """What training changes: masters of the trainable parameters, and the state of the objective's own parts."""
         tensors: dict[str, Tensor] = {f"master.{i}": tensor for i, tensor in enumerate(self.masters.tensors)}
         if self.models.parts is not None:

@@ -58,7 +58,9 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     if preset != config.model and preset not in PRESETS:
         raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(PRESETS)}")
     scratch = preset != config.model
-    tokenizer = train_tokenizer(_texts(rows), PRESETS[preset][-1]) if scratch else load_tokenizer(config.model)
+    tokenizer = (
+        train_tokenizer(_texts(rows), PRESETS[preset][-1], architecture) if scratch else load_tokenizer(config.model)
+    )
     if architecture == "none":
         return Base(None, Processor(tokenizer, config.max_length, config.overlong), "padded", "none", architecture)
     if scratch:
@@ -109,6 +111,7 @@ def make_models(objective: Objective, base: Base, config: TrainConfig, model: An
         else:
             frozen = copy.deepcopy(model).requires_grad_(False).eval()
             models.reference = FrozenReference(_role(frozen, base))
+    torch.manual_seed(config.seed)
     models.parts = objective.build(models)
     return models
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -20,6 +20,7 @@ from transformers import (
     T5Config,
 )
 
+from teloi.data.vocabulary import MODES, SENTINELS
 from teloi.errors import DataError, ModelError
 
 # name -> width, layers, heads, vocabulary
@@ -29,16 +30,20 @@ PRESETS = {
     "base": (512, 8, 8, 16000),
 }
 BEGIN, END, PAD, UNKNOWN = "<|begin|>", "<|end|>", "<|pad|>", "<|unknown|>"
+MASK = "<|mask|>"
 CONTEXT = 2048
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, architecture: str = "causal") -> PreTrainedTokenizerBase:
     """A byte-level BPE tokenizer of at most `vocab_size` tokens: it can write any text, and reads it back unchanged.
 
     The same texts in the same order give the same tokenizer. Encoding adds nothing: where a text begins and ends is the
-    caller's business. ModelError when `vocab_size` leaves no room for the bytes; DataError without text.
+    caller's business. For a masked model there is a mask token besides, and encoding puts a text between BEGIN and END,
+    which are BERT's [CLS] and [SEP]; for a seq2seq model there are T5's 100 sentinels and UL2's mode tokens. ModelError
+    when `vocab_size` leaves no room for the bytes; DataError without text.
     """
-    specials = [PAD, BEGIN, END]
+    extra = {"masked": [MASK], "seq2seq": [*SENTINELS, *MODES]}.get(architecture, [])
+    specials = [PAD, BEGIN, END, *extra]
     least = len(specials) + len(alphabet := sorted(pre_tokenizers.ByteLevel.alphabet()))
     if vocab_size < least:
         raise ModelError(f"a vocabulary needs at least {least} tokens (the bytes and the specials), not {vocab_size}")
@@ -53,9 +58,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     if first is None:
         raise DataError("no text to train a tokenizer on")
     bpe.train_from_iterator(chain([first], some), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token=BEGIN, eos_token=END, pad_token=PAD, model_max_length=CONTEXT
-    )
+    named: dict[str, Any] = {"bos_token": BEGIN, "eos_token": END, "pad_token": PAD, "model_max_length": CONTEXT}
+    if architecture == "masked":
+        ends = [(token, bpe.token_to_id(token)) for token in (BEGIN, END)]
+        bpe.post_processor = processors.TemplateProcessing(
+            single=f"{BEGIN} $A {END}", pair=f"{BEGIN} $A {END} $B:1 {END}:1", special_tokens=ends
+        )
+        named |= {"cls_token": BEGIN, "sep_token": END, "mask_token": MASK}
+    elif extra:
+        named["extra_special_tokens"] = extra
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, **named)
 
 
 def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:

@@ -1,0 +1,63 @@
+"""What corruption asks of a tokenizer beyond text: sentinels, a mask, and which tokens may stand in for others."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from teloi.data.corruption.ragged import Ints
+from teloi.data.corruption.tokens import replaceable
+from teloi.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SENTINELS = tuple(f"<extra_id_{k}>" for k in range(100))
+"""T5's names for the gaps in a corrupted text, in the order of their use."""
+
+MODES = ("[R]", "[X]", "[S]")
+"""UL2's names for its paradigms: regular denoising, extreme denoising, sequential denoising."""
+
+
+@lru_cache(maxsize=4)
+def sentinel_ids(tokenizer: PreTrainedTokenizerBase) -> Ints:
+    """Ids of <extra_id_0>, <extra_id_1>, ... as far as the vocabulary has them. ModelError where it has none."""
+    known = tokenizer.get_vocab()
+    found = []
+    for name in SENTINELS:
+        if name not in known:
+            break
+        found.append(known[name])
+    if not found:
+        raise ModelError(
+            f"the tokenizer has no sentinels ({SENTINELS[0]}, {SENTINELS[1]}, ...), which mark the gaps of a text: use "
+            "a T5 model, --model scratch:small, or add them to the tokenizer and resize the model's embeddings"
+        )
+    return np.asarray(found, np.int64)
+
+
+def mask_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of the mask token. ModelError where there is none."""
+    if tokenizer.mask_token_id is None:
+        raise ModelError(
+            "the tokenizer has no mask token: use a masked model (BERT's kind), --model scratch:small, or slm and rts, "
+            "which need none"
+        )
+    return int(tokenizer.mask_token_id)
+
+
+def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of the token behind a text: the end of sequence, or BERT's separator. ModelError where there is neither."""
+    for found in (tokenizer.eos_token_id, tokenizer.sep_token_id):
+        if found is not None:
+            return int(found)
+    raise ModelError("the tokenizer has neither an end-of-sequence token nor a separator")
+
+
+@lru_cache(maxsize=4)
+def ordinary_ids(tokenizer: PreTrainedTokenizerBase) -> Ints:
+    """All ids but those of special tokens: what is corrupted, and what replaces it."""
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return replaceable(len(tokenizer), added | set(tokenizer.all_special_ids))
