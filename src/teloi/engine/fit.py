@@ -60,7 +60,7 @@ def fit(objective: Objective, base: Base, rows: Sequence[Row], config: TrainConf
     rows = rows if isinstance(rows, Rows) else Rows(rows, "rows")
     examples = encode(objective, rows, base.processor).examples
     plan = plan_for(objective, config, examples, base)
-    models = make_models(objective, base, config, copy.deepcopy(base.model))
+    models = make_models(objective, base, config, copy.deepcopy(base.model), example=examples[0])
     ledger = Ledger()
     if isinstance(models.reference, CachedReference):
         used = (i for step in range(plan.steps) for i in plan.examples(step))

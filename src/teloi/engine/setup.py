@@ -26,8 +26,14 @@ from teloi.models.attention import TREE
 from teloi.models.load import load_model, load_tokenizer
 from teloi.models.probe import choose_layout, sees_future
 from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
-from teloi.models.scratch import PRESETS, scratch_model, train_tokenizer
+from teloi.models.scratch import NAMES, scratch_model, scratch_tokenizer, train_tokenizer
 from teloi.models.sequences import ScoredModel, SentenceEncoder
+
+NO_MODEL = "none"
+"""Value of `model` where an objective builds all it trains; its tokenizer knows bytes."""
+
+BYTES = 260
+"""Tokens of such a tokenizer."""
 
 REAL = 20_000_000
 """Parameters from which a model is worth bfloat16."""
@@ -45,6 +51,14 @@ class Base:
     architecture: Architecture = "causal"
 
     @property
+    def batches(self) -> str:
+        """What its batches are made of, in words."""
+        if self.architecture == "causal":
+            packed = self.layout == "packed"
+            return "trees packed into rows, no padding" if packed else "one padded row a completion"
+        return "arrays" if self.architecture == "none" else "padded texts"
+
+    @property
     def dtype(self) -> str:
         return str(self.model.dtype).removeprefix("torch.") if self.model is not None else "float32"
 
@@ -55,14 +69,19 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     logging.disable_progress_bar()  # transformers' bars for loading and saving say nothing here
     torch.manual_seed(config.seed)
     preset = config.model.removeprefix("scratch:")
-    if preset != config.model and preset not in PRESETS:
-        raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(PRESETS)}")
+    if preset != config.model and preset not in NAMES:
+        raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(NAMES)}")
     scratch = preset != config.model
-    tokenizer = (
-        train_tokenizer(_texts(rows), PRESETS[preset][-1], architecture) if scratch else load_tokenizer(config.model)
-    )
+    if config.model == NO_MODEL:
+        if architecture != "none":
+            raise UsageError(f"--model {NO_MODEL} is for methods that build all they train; this one trains a model")
+        tokenizer = train_tokenizer([" "], BYTES)
+    elif scratch:
+        tokenizer = scratch_tokenizer(preset, _texts(rows), architecture)
+    else:
+        tokenizer = load_tokenizer(config.model)
     if architecture == "none":
-        return Base(None, Processor(tokenizer, config.max_length, config.overlong), "padded", "none", architecture)
+        return Base(None, Processor(tokenizer, config.max_length, config.overlong), "padded", NO_MODEL, architecture)
     if scratch:
         model = scratch_model(preset, tokenizer, architecture)
     else:
@@ -83,9 +102,11 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     return Base(model.eval(), processor, layout, config.model, architecture)
 
 
-def make_models(objective: Objective, base: Base, config: TrainConfig, model: Any = None) -> Models:
+def make_models(
+    objective: Objective, base: Base, config: TrainConfig, model: Any = None, example: Any = None
+) -> Models:
     """The roles an objective asks for. The policy is `model`, a copy of the base's, or the base's own: trained in
-    place."""
+    place. `example`: one of the run's, for parts whose shapes follow the data."""
     if unknown := set(objective.roles) - {"policy", "reference"}:
         raise UsageError(f"{type(objective).__name__} asks for roles nobody provides: {', '.join(sorted(unknown))}")
     model = base.model if model is None else model
@@ -97,7 +118,7 @@ def make_models(objective: Objective, base: Base, config: TrainConfig, model: An
                 warnings.simplefilter("ignore", FutureWarning)
                 model.gradient_checkpointing_enable({"use_reentrant": False})
         if config.lora:
-            policy = _with_adapter(model, config)
+            policy = _with_adapter(model, config, base.architecture)
         if config.torch_compile:
             model.base_model.compile()
     if "reference" in objective.roles:
@@ -112,6 +133,7 @@ def make_models(objective: Objective, base: Base, config: TrainConfig, model: An
             frozen = copy.deepcopy(model).requires_grad_(False).eval()
             models.reference = FrozenReference(_role(frozen, base))
     torch.manual_seed(config.seed)
+    models.example = example
     models.parts = objective.build(models)
     return models
 
@@ -143,12 +165,16 @@ def _without_dropout(model: Any) -> None:
                 setattr(module, name, 0.0)
 
 
-def _with_adapter(model: PreTrainedModel, config: TrainConfig) -> Any:
+TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "encoder": "FEATURE_EXTRACTION"}
+"""peft's names of architectures, where it has one."""
+
+
+def _with_adapter(model: PreTrainedModel, config: TrainConfig, architecture: Architecture) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(config.seed)
     adapter = LoraConfig(
-        r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type=TASKS.get(architecture)
     )
     try:
         with warnings.catch_warnings():

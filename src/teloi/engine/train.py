@@ -59,7 +59,7 @@ def train(
     TeloiError."""
     started = time.monotonic()
     name = method or type(objective).__name__
-    rows = read(config.data or DEFAULT_DATA, "train", config.limit)
+    rows = read(config.data or objective.defaults.get("data", DEFAULT_DATA), "train", config.limit)
     directory = RunDirectory(config.output_dir or Path("runs") / name.rsplit(":")[-1].lower(), writes=is_main())
     if not config.dry_run:
         directory.check(resume=config.resume, overwrite=config.overwrite)  # refuse before the model is loaded
@@ -85,14 +85,14 @@ def train(
         "versions": _versions(),
     }
     if config.dry_run:
-        models = make_models(objective, base, config)
+        models = make_models(objective, base, config, example=encoded.examples[0])
         preview(objective, models, base, encoded.examples, plan, config)
         return None
 
     continued = directory.check(record, resume=config.resume, overwrite=config.overwrite)
     # The model is hashed before training changes it.
     examples, evaluation_examples = encoded.examples, held_out.examples if held_out else []
-    models = make_models(objective, base, config)
+    models = make_models(objective, base, config, example=encoded.examples[0])
     ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
     if isinstance(models.reference, CachedReference):
         model_hash = fingerprint(base.model)
@@ -111,7 +111,7 @@ def train(
     log = directory.metrics
     hooks = Hooks(failed=directory.save_batch)
     trainer = Trainer(objective, models, examples, plan, config, directory.checkpoints, hooks, ledger)
-    listeners = Listeners(callbacks, config, directory.path, models.policy.model, trainer)
+    listeners = Listeners(callbacks, config, directory.path, models.trained[0], trainer)
     wait()  # every process has looked at the directory
     if not continued:
         directory.claim(record)
@@ -178,7 +178,10 @@ def plan_for(objective: Objective, config: TrainConfig, examples: Sequence[Any],
 
 def export(objective: Objective, models: Models, base: Base, path: Path) -> None:
     """A plain transformers checkpoint (adapters merged beside the adapter itself), the tokenizer, the objective's own
-    extras."""
+    extras; those alone where it has built all that was trained."""
+    if base.model is None:
+        objective.export(models, path)
+        return
     model: Any = models.policy.model
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(path / "adapter")
@@ -194,10 +197,9 @@ def export(objective: Objective, models: Models, base: Base, path: Path) -> None
 
 
 def _announcement(name: str, base: Base, plan: Plan, config: TrainConfig, done: int) -> str:
-    how = "trees packed into rows, no padding" if base.layout == "packed" else "one padded row a completion"
     resumed = f", resumed after step {done:,}" if done else ""
     return (
-        f"{name}: {base.name} in {base.dtype}, {how}; {plan.steps:,} steps of "
+        f"{name}: {base.name} in {base.dtype}, {base.batches}; {plan.steps:,} steps of "
         f"{min(config.batch_size, plan.rows)} rows, {plan.tokens:,} tokens, {plan.epochs:.2g} epochs{resumed}"
     )
 

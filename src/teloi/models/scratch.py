@@ -22,6 +22,7 @@ from transformers import (
 
 from teloi.data.vocabulary import MODES, SENTINELS
 from teloi.errors import DataError, ModelError
+from teloi.models.zoo.hashed import HashedConfig, HashedModel, HashedTokenizer
 
 # name -> width, layers, heads, vocabulary
 PRESETS = {
@@ -29,9 +30,18 @@ PRESETS = {
     "small": (256, 4, 4, 4000),
     "base": (512, 8, 8, 16000),
 }
+HASHED = "hashed"
+"""The encoder without context of `teloi.models.zoo.hashed`: no size to choose, no tokenizer to train."""
+
+NAMES = (*PRESETS, HASHED)
 BEGIN, END, PAD, UNKNOWN = "<|begin|>", "<|end|>", "<|pad|>", "<|unknown|>"
 MASK = "<|mask|>"
 CONTEXT = 2048
+
+
+def scratch_tokenizer(preset: str, texts: Iterable[str], architecture: str = "causal") -> PreTrainedTokenizerBase:
+    """The tokenizer of a preset, trained on some texts where it is to be trained."""
+    return HashedTokenizer() if preset == HASHED else train_tokenizer(texts, PRESETS[preset][-1], architecture)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, architecture: str = "causal") -> PreTrainedTokenizerBase:
@@ -94,8 +104,13 @@ def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
 def scratch_model(preset: str, tokenizer: PreTrainedTokenizerBase, architecture: str = "causal") -> PreTrainedModel:
     """A model of a preset's size with random weights, drawn from torch's global generator.
 
-    causal: Llama; masked and encoder: BERT; seq2seq: T5 (v1.1), with half the layers in each stack.
+    causal: Llama; masked and encoder: BERT; seq2seq: T5 (v1.1), with half the layers in each stack. ModelError for
+    "hashed" where no encoder is wanted.
     """
+    if preset == HASHED:
+        if architecture != "encoder":
+            raise ModelError(f"scratch:{HASHED} is an encoder, and this method trains a {architecture} model")
+        return HashedModel(HashedConfig(vocab_size=len(tokenizer)))
     width, layers, heads, _ = PRESETS[preset]
     special = {
         "vocab_size": len(tokenizer),

@@ -106,6 +106,9 @@ class SentenceEncoder:
         return self._embed(batch.ids[name], batch.mask[name])
 
     def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if (mean := getattr(self.model, "mean_states", None)) is not None:  # a model that can do it better
+            vectors: Tensor = mean(ids, mask).float()
+            return vectors
         states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         weights = mask[..., None].to(states.dtype)
         pooled: Tensor = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
