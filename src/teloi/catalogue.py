@@ -97,8 +97,11 @@ PAPERS = _by_slug(
     Paper("pedagogy", "Sonkar et al.", 2024, "Pedagogical Alignment of Large Language Models", "2402.05000"),
     Paper("tulu3", "Lambert et al.", 2024, "Tülu 3: Pushing Frontiers in Open Language Model Post-Training", "2411.15124"),
     Paper("structural-ssl", "Di Liello", 2023, "Structural Self-Supervised Objectives for Transformers", "2309.08272"),
+    Paper("vacancysbert", "Bocharova et al.", 2023, "VacancySBERT: the approach for representation of titles and skills for semantic similarity search in the recruitment domain", "2307.16638"),
+    Paper("grif", "Myers et al.", 2023, "Goal Representations for Instruction Following: A Semi-Supervised Language Interface to Control", "2307.00117"),
     Paper("ul2", "Tay et al.", 2023, "UL2: Unifying Language Learning Paradigms", "2205.05131"),
     # where the methods come from that these papers compare
+    Paper("mnr", "Henderson et al.", 2017, "Efficient Natural Language Response Suggestion for Smart Reply", "1705.00652"),
     Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
     Paper("bert", "Devlin et al.", 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", "1810.04805"),
     Paper("t5", "Raffel et al.", 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", "1910.10683"),
@@ -160,6 +163,10 @@ METHODS: tuple[Method, ...] = (
     Method("simpo", "log-probability per token as reward, with a target margin", "preference", "teloi.methods.prefer.reference_free:SimPO", "dpo-ppo", "simpo"),
     Method("orpo", "imitation and preference in one: adds an odds-ratio term to SFT", "preference", "teloi.methods.prefer.reference_free:ORPO", "dpo-ppo", "orpo"),
     Method("cpo", "DPO with a uniform reference, plus imitation of the chosen answer", "preference", "teloi.methods.prefer.reference_free:CPO", "dpo-ppo", "cpo"),
+    # vectors of texts and of tasks
+    Method("in-batch", "pairs of texts that belong together, all others of the batch as negatives (InfoNCE)", "pair", "teloi.methods.represent.contrastive:InBatch", "vacancysbert", "mnr", ("mnr", "infonce", "multiple-negatives-ranking-loss", "multiplenegativesrankingloss")),
+    Method("vacancysbert", "match titles with samples of the skills that go with them, to find a normalised title", "title-skills", "teloi.methods.represent.vacancysbert:VacancySBERT", "vacancysbert"),
+    Method("grif", "one policy for goals and words: align an instruction with the change it asks for", "trajectory", "teloi.methods.represent.grif:GRIF", "grif"),
     # from rewards for what the policy samples
     Method("grpo", "sample a group of answers, raise those that beat the group's mean reward", "prompt-only", "teloi.methods.reinforce.grpo:GRPO", "tulu3", "grpo"),
     Method("rloo", "REINFORCE with the mean reward of the other samples as baseline", "prompt-only", "teloi.methods.reinforce.grpo:RLOO", "tulu3", "rloo"),

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from teloi import catalogue
 from teloi.batch.sequence import Sequence
 from teloi.batch.tree import Branch, Tree
-from teloi.data.formats import PromptOnly
+from teloi.data.formats import Format, PromptOnly
 from teloi.data.processor import Processor
 from teloi.data.vocabulary import ordinary_ids
 from teloi.engine.config import TrainConfig
@@ -27,7 +27,7 @@ from teloi.engine.plan import make_plan
 from teloi.models.attention import TREE
 from teloi.models.roles import REFERENCE_SUMS, CachedReference, LanguageModel, Models
 from teloi.models.scratch import scratch_model, train_tokenizer
-from teloi.models.sequences import ScoredModel
+from teloi.models.sequences import ScoredModel, SentenceEncoder
 
 VOCABULARY = 280
 
@@ -73,12 +73,15 @@ def tiny_models(objective: Objective, dtype: torch.dtype = torch.float32) -> Mod
     torch.manual_seed(0)
     if objective.architecture == "causal":
         policy = LanguageModel(tiny_model().to(dtype=dtype), "packed")  # type: ignore[call-arg]
+    elif objective.architecture == "none":
+        policy = None
     else:
-        model: Any = scratch_model("tiny", processor.tokenizer, objective.architecture)
-        policy = ScoredModel(model.to(dtype))
+        model: Any = scratch_model("tiny", processor.tokenizer, objective.architecture).to(dtype=dtype)  # type: ignore[call-arg]
+        policy = SentenceEncoder(model) if objective.architecture == "encoder" else ScoredModel(model)
     made = Models(policy, processor=processor)
     if "reference" in objective.roles:
         made.reference = CachedReference()
+    made.example = examples_for(objective, 1)[0] if policy is None else None
     made.parts = objective.build(made)
     return made
 
@@ -117,10 +120,37 @@ def random_segments(count: int, tokenizer: Any, seed: int = 0) -> list[Sequence]
     return [Sequence({"input_ids": draw.choice(ordinary, draw.integers(8, 24)).astype(np.int32)}) for _ in range(count)]
 
 
+def random_rows(format: type[Format], count: int, seed: int = 0) -> list[Format]:
+    """Rows of random words and numbers; every other trajectory has an instruction."""
+    draw = np.random.default_rng(seed)
+
+    def text() -> str:
+        return " ".join(draw.choice(["the", "cat", "sat", "on", "mat"], draw.integers(1, 6)))
+
+    def vectors(count: int) -> list[list[float]]:
+        return draw.random((count, 3)).tolist()
+
+    def row(number: int) -> dict[str, Any]:
+        length = int(draw.integers(1, 5))
+        return {
+            **{name: text() for name in ("anchor", "positive", "negative", "title")},
+            "skills": [text() for _ in range(length)],
+            "states": vectors(length + 1),
+            "actions": vectors(length),
+            "instruction": None if number % 2 else text(),
+        }
+
+    return [format.parse(row(number)) for number in range(count)]
+
+
 def examples_for(objective: Objective, count: int, seed: int = 0) -> list[Any]:
     """Random examples of the kind that an objective trains on."""
     if objective.architecture == "causal":
         return random_trees(count, branches_of(objective), seed)
+    if objective.architecture in ("encoder", "none"):
+        assert isinstance(objective.reads, type)
+        processor = tiny_processor(objective.architecture)
+        return [objective.encode(row, processor) for row in random_rows(objective.reads, count, seed)]
     return random_segments(count, tiny_processor(objective.architecture).tokenizer, seed)
 
 
@@ -165,6 +195,7 @@ def make_trainer(
         seed=0,
         epochs=epochs,
         whole=objective.coupled,
+        quotas=objective.quotas(examples),
     )
     return Trainer(objective, models, examples, plan, settings, directory, hooks or Hooks())
 

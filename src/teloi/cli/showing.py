@@ -32,6 +32,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "chosen": "The Loire.",
         "rejected": "The Rhine Falls.",
     },
+    "pair": {"anchor": "Which river runs through Paris?", "positive": "The Seine divides the city in two."},
+    "title-skills": {"title": "ICU nurse", "skills": ["triage", "ventilator care", "patient monitoring"]},
+    "trajectory": {
+        "states": [[0.2, 0.2], [0.2, 0.3], [0.2, 0.4]],
+        "actions": [[0.0, 0.1], [0.0, 0.1]],
+        "instruction": "move it up",
+    },
     "unpaired-preference": {"prompt": "Name a river in France.", "completion": "The Loire.", "label": True},
 }
 

@@ -1,0 +1,1 @@
+"""Representations: encoders whose vectors are near where meanings are."""
