@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from teloi.data.read import Rows, read
 from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
 from teloi.engine.dataset import Encoded, encode
 from teloi.engine.directory import check_writable, occupied, write_text, writing
+from teloi.engine.jobs import default_jobs, run_all
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.metrics import Evaluator, Measured
 from teloi.engine.objective import Ledger
-from teloi.engine.plan import make_plan
+from teloi.engine.plan import Plan, make_plan
 from teloi.engine.progress import bar, say
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models
@@ -31,11 +31,12 @@ SAMPLES = 12
 """Prompts whose replies the report shows side by side."""
 
 
-def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> dict[str, Any]:
+def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes: Sequence[str] = ()) -> dict[str, Any]:
     """Train every arm with every seed, measure all on the same held-out rows; returns what `results.json` holds.
 
     The file is rewritten after every run, so an interrupted comparison keeps what it has measured. A run whose loss
-    stops being a number is counted as failed; the others go on."""
+    stops being a number is counted as failed; the others go on. `notes` are the caller's own, for the reader.
+    """
     if len({arm.name for arm in arms}) < len(arms):
         raise UsageError("two arms have the same name; give one of them different settings")
     budget = Budget.parse(config.budget)
@@ -70,7 +71,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> di
         "budget": asdict(budget),
         "seeds": list(range(config.seeds)),
         "metrics": [{**asdict(metric), "primary": place == 0} for place, metric in enumerate(metrics)],
-        "notes": _notes(base, evaluator, config),
+        "notes": [*notes, *_notes(base, evaluator, config)],
         "arms": [],
         "samples": [],
     }
@@ -85,25 +86,27 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "") -> di
         results["arms"].append({"name": "base", "method": None, "settings": {}, "baseline": True, "runs": [first]})
         advance("base")
         model_hash = fingerprint(base.model)
-        for arm, dataset in zip(arms, encoded, strict=True):
-            runs: list[dict[str, Any]] = []
+        prepared = [
+            prepare(arm, config, budget, base, dataset, evaluator, model_hash)
+            for arm, dataset in zip(arms, encoded, strict=True)
+        ]
+        for arm in arms:
             settings = {**arm.objective.settings(), **arm.settings}
             results["arms"].append(
-                {
-                    "name": arm.name,
-                    "method": arm.method,
-                    "settings": settings,
-                    "baseline": False,
-                    "runs": runs,
-                }
+                {"name": arm.name, "method": arm.method, "settings": settings, "baseline": False, "runs": []}
             )
-            for run, found in _train_arm(arm, config, budget, base, dataset, evaluator, model_hash, advance):
-                runs.append(run)
-                if found is not None:
-                    replies.setdefault(arm.name, found.replies)
-                results["samples"] = _samples(evaluator, held_out, replies)
-                with writing(path):
-                    write_text(path / RESULTS, json.dumps(results, indent=1) + "\n")
+        items = [(place, seed) for place in range(len(arms)) for seed in range(config.seeds)]
+        jobs = config.jobs or default_jobs()
+        for (place, _), (run, texts) in run_all(lambda item: prepared[item[0]].run(item[1], evaluator), items, jobs):
+            runs = results["arms"][1 + place]["runs"]
+            runs.append(run)
+            runs.sort(key=lambda run: run["seed"])
+            if texts is not None and (run["seed"] == 0 or arms[place].name not in replies):
+                replies[arms[place].name] = texts
+            results["samples"] = _samples(evaluator, held_out, replies)
+            with writing(path):
+                write_text(path / RESULTS, json.dumps(results, indent=1) + "\n")
+            advance(f"{arms[place].name}, seed {run['seed']}{': failed' if run['failed'] else ''}")
     return results
 
 
@@ -123,12 +126,40 @@ def split(config: CompareConfig) -> tuple[Rows, Rows]:
         if len(rows) < 10:
             raise DataError(f"{rows.name}: {len(rows)} rows are too few to hold a tenth out: give --eval-data")
         indices = range(len(rows))
-        held_out = rows.select(i for i in indices if i % 10 == 0)
+        held_out = rows.select([i for i in indices if i % 10 == 0][: config.eval_limit])
         rows = rows.select(i for i in indices if i % 10)
     return rows, held_out
 
 
-def _train_arm(
+@dataclass(frozen=True)
+class Prepared:
+    """An arm with its examples encoded, a plan for each seed, and its share of what preparing cost."""
+
+    arm: Arm
+    base: Base
+    train: TrainConfig
+    examples: Sequence[Any]
+    plans: Sequence[Plan]
+    ledger: Ledger
+
+    def run(self, seed: int, evaluator: Evaluator) -> tuple[dict[str, Any], list[str] | None]:
+        """Train and measure one seed: what results.json says of it, and the replies (None where the run failed)."""
+        config = replace(self.train, seed=seed)
+        models = make_models(self.arm.objective, self.base, config, copy.deepcopy(self.base.model))
+        ledger = replace(self.ledger)
+        trainer = Trainer(self.arm.objective, models, self.examples, self.plans[seed], config, ledger=ledger)
+        curve: list[Record] = []
+        try:
+            curve.extend(trainer.run())
+            started = time.monotonic()
+            measured = evaluator.measure(models.policy)
+        except NonFinite as error:
+            return {**_run(seed, Measured(), ledger, curve), "failed": str(error)}, None
+        ledger.eval_seconds = time.monotonic() - started
+        return _run(seed, measured, ledger, curve), measured.replies
+
+
+def prepare(
     arm: Arm,
     config: CompareConfig,
     budget: Budget,
@@ -136,9 +167,8 @@ def _train_arm(
     encoded: Encoded,
     evaluator: Evaluator,
     model_hash: str,
-    advance: Callable[[str], None],
-) -> Any:
-    """Yields (run, what it measured) for each seed; measured is None where the run failed."""
+) -> Prepared:
+    """Plans of all seeds, and the reference's sums on the examples they use."""
     train = settings_for(arm, config.train)
     started = time.monotonic()
     lengths = [arm.objective.cost(example) for example in encoded.examples]
@@ -156,30 +186,14 @@ def _train_arm(
         for seed in range(config.seeds)
     ]
     examples = encoded.examples
-    shared = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
-    if arm.objective.reference_sums and "reference" in arm.objective.roles and not train.lora:
+    ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
+    if arm.objective.reference_sums and "reference" in arm.objective.roles:
         used = (i for plan in plans for step in range(plan.steps) for i in plan.examples(step))
         examples, computed = with_reference_sums(examples, used, evaluator.start, train.micro_tokens, model_hash)
         # The seeds share one pass: each is charged its part.
-        shared.computed_tokens = round(computed / config.seeds)
-    shared.prepare_seconds = (time.monotonic() - started) / config.seeds
-    for seed, plan in enumerate(plans):
-        model = copy.deepcopy(base.model)
-        models = make_models(arm.objective, base, replace(train, seed=seed), model)
-        ledger = dataclasses.replace(shared)
-        trainer = Trainer(arm.objective, models, examples, plan, replace(train, seed=seed), ledger=ledger)
-        curve: list[Record] = []
-        try:
-            curve.extend(trainer.run())
-            started = time.monotonic()
-            measured = evaluator.measure(models.policy)
-        except NonFinite as error:
-            advance(f"{arm.name}, seed {seed}: failed")
-            yield {**_run(seed, Measured(), ledger, curve), "failed": str(error)}, None
-            continue
-        ledger.eval_seconds = time.monotonic() - started
-        advance(f"{arm.name}, seed {seed}")
-        yield _run(seed, measured, ledger, curve), measured
+        ledger.computed_tokens = round(computed / config.seeds)
+    ledger.prepare_seconds = (time.monotonic() - started) / config.seeds
+    return Prepared(arm, base, train, examples, plans, ledger)
 
 
 def settings_for(arm: Arm, shared: TrainConfig) -> TrainConfig:

@@ -178,12 +178,15 @@ class CompareConfig:
     character."""
     seeds: int = 3
     """Training runs for each arm, seeds 0, 1, ..."""
-    eval_limit: int | None = None
+    eval_limit: int = 128
     """Measure on at most so many held-out rows."""
     generate: int = 64
     """Held-out prompts answered greedily for behavioural metrics and the samples of the report; 0 for none."""
     max_new_tokens: int = 64
     """Longest reply in tokens."""
+    jobs: int | None = None
+    """Runs at a time, each on one core. Default: one a core on a small machine without a GPU, else one run on all
+    cores."""
     output_dir: Path | None = None
     """Where results.json, report.html and the figures go. Default: runs/compare-METHOD-METHOD..."""
     overwrite: bool = False

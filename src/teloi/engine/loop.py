@@ -118,9 +118,7 @@ class Trainer:
         """Write a checkpoint of the step that was just done."""
         assert self.checkpoints is not None
         if self.accelerator.is_main_process:
-            checkpoint.save(
-                self.checkpoints, self.done, self.state(), self.optimizer, {"ledger": asdict(self.ledger)}
-            )
+            checkpoint.save(self.checkpoints, self.done, self.state(), self.optimizer, {"ledger": asdict(self.ledger)})
         self.hooks.saved(self.done)
 
     def _phase(self, step: int) -> Record:

@@ -28,6 +28,9 @@ from teloi.worlds.instructions import describe, satisfied
 
 CHUNK = 256
 
+KL_REPLIES = 16
+"""Greedy replies on which the exact KL is measured: their tokens number in the hundreds."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -85,7 +88,8 @@ METRICS = {
             "KL from start",
             None,
             "nats/token",
-            "exact KL divergence from the start model, mean over the tokens of the arm's own greedy replies",
+            "exact KL divergence from the start model, mean over the tokens of the arm's own first "
+            f"{KL_REPLIES} greedy replies",
         ),
         Metric(
             "reply_length",
@@ -200,7 +204,7 @@ class Evaluator:
             measured.add("checks", [bool(self.passes(i, text)) for i, text in enumerate(measured.replies)])
         measured.add("reply_length", [len(reply.ids) + reply.finished for reply in replies])
         measured.add("finished", [reply.finished for reply in replies])
-        measured.metrics["kl"] = self._kl(model, replies)
+        measured.metrics["kl"] = self._kl(model, replies[:KL_REPLIES])
 
     def _branch_values(self, model: LanguageModel, trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
         """Log-probability of every branch, summed and per token: two arrays [trees, k]."""
@@ -218,7 +222,7 @@ class Evaluator:
         end = self.base.processor.tokenizer.eos_token_id
         trees = [
             Tree(np.asarray(prompt, np.int32), (Branch.scored([*reply.ids, *([end] if reply.finished else [])]),))
-            for prompt, reply in zip(self.prompts, replies, strict=True)
+            for prompt, reply in zip(self.prompts, replies, strict=False)
             if reply.ids or reply.finished
         ]
         total, tokens = 0.0, 0

@@ -125,10 +125,10 @@ def make_models(
         _without_dropout(model)
     models = Models(_role(policy, base, config.micro_tokens if objective.coupled else None), processor=base.processor)
     if "reference" in objective.roles:
-        if config.lora:
-            models.reference = FrozenReference(models.policy, policy.disable_adapter)
-        elif objective.reference_sums:
+        if objective.reference_sums:
             models.reference = CachedReference()
+        elif config.lora:
+            models.reference = FrozenReference(models.policy, policy.disable_adapter)
         else:
             frozen = copy.deepcopy(model).requires_grad_(False).eval()
             models.reference = FrozenReference(_role(frozen, base))
@@ -179,7 +179,8 @@ def _with_adapter(model: PreTrainedModel, config: TrainConfig, architecture: Arc
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # between transformers and peft
-            return get_peft_model(model, adapter)
+            # In the model's own numbers: the optimiser keeps float32 masters, and no activation is cast.
+            return get_peft_model(model, adapter, autocast_adapter_dtype=False)
     except ValueError as error:
         raise UsageError(f"--lora does not fit {type(model).__name__}: {' '.join(str(error).split())}") from None
 
