@@ -36,8 +36,8 @@ class ClaimOptions:
     seeds: tuple[int, ...] | None = None
     """Other seeds than the claim's own, for a trial: it gives no verdict, for seeds are fixed beforehand."""
     output_dir: Path | None = None
-    """Where SLUG.json and SLUG.png go. Default: results/claims of the repository, for a claim run from a checkout with
-    its own seeds, else runs/claims."""
+    """Where SLUG.json and SLUG.png go. Default: for a claim run for the record from a checkout, its results/claims and
+    docs/claims, else runs/claims."""
     list: bool = False
     """Show the claims and their verdicts, and run nothing."""
     readme: Path | None = None
@@ -94,8 +94,8 @@ def _run(module: str, options: ClaimOptions, command: str) -> None:
     from teloi.report.files import write_text
 
     trial = options.quick or options.seeds is not None
-    own = Path("runs/claims") if trial else checkout() or Path("runs/claims")
-    directory = options.output_dir or own
+    home = None if trial or options.output_dir else checkout()
+    directory = home or options.output_dir or Path("runs/claims")
     check_writable(directory)
     result = run(module, Settings(options.quick, options.jobs, options.seeds), command)
     name = result["claim"] + ("-quick" if options.quick else "-trial" if trial else "")
@@ -104,7 +104,8 @@ def _run(module: str, options: ClaimOptions, command: str) -> None:
     path = directory / f"{name}.json"
     write_text(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(f"numbers  {path}")
-    print(f"figure   {claim_figure(result, path.with_suffix('.png'))}")
+    picture = (home.parents[1] / "docs" / "claims" if home else directory) / f"{name}.png"
+    print(f"figure   {claim_figure(result, picture)}")
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> str:

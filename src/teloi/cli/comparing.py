@@ -61,7 +61,7 @@ OWN = (
 class DemoOptions:
     """What the demo takes; more budget or more seeds make its intervals narrower."""
 
-    budget: str = "3500"
+    budget: str = "3k"
     """Training of each arm and seed: "100k" (tokens), "300 rows", "50 steps"."""
     eval_limit: int = 24
     """Measure preferences on so many held-out pairs, and replies on as many held-out prompts."""

@@ -25,6 +25,7 @@ from teloi.engine.progress import bar, say
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models
 from teloi.errors import DataError, NonFinite, UsageError
+from teloi.models.roles import merged
 
 RESULTS = "results.json"
 SAMPLES = 12
@@ -39,6 +40,11 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     """
     if len({arm.name for arm in arms}) < len(arms):
         raise UsageError("two arms have the same name; give one of them different settings")
+    if other := next((arm for arm in arms if arm.objective.architecture != "causal"), None):
+        raise UsageError(
+            f"{other.name} does not train a causal model, and a comparison has metrics for no other: "
+            f"teloi train {other.method} with --eval-data reports its loss on held-out rows"
+        )
     budget = Budget.parse(config.budget)
     path = config.output_dir or Path("runs") / ("compare-" + "-".join(arm.name for arm in arms))
     check_writable(path)
@@ -152,7 +158,7 @@ class Prepared:
         try:
             curve.extend(trainer.run())
             started = time.monotonic()
-            measured = evaluator.measure(models.policy)
+            measured = evaluator.measure(merged(models.policy))
         except NonFinite as error:
             return {**_run(seed, Measured(), ledger, curve), "failed": str(error)}, None
         ledger.eval_seconds = time.monotonic() - started

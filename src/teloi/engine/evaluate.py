@@ -38,5 +38,7 @@ def mean_terms(objective: Objective, models: Models, examples: Sequence[Any], co
                 count = term.per.sum() if isinstance(term.per, Tensor) else batch.counts[term.per]
                 sums[name] = sums.get(name, 0.0) + float(term.values.sum())
                 counts[name] = counts.get(name, 0.0) + float(count)
-    means = {name: total / (counts[name] or 1) for name, total in sums.items()}
-    return {"loss": sum(terms[name].weight * means[name] for name in means), **means}
+    # Scored tokens may be none by chance; a metric without anything to average is left out.
+    weights = {name: term.weight for name, term in terms.items()}
+    means = {name: total / (counts[name] or 1) for name, total in sums.items() if counts[name] or weights[name]}
+    return {"loss": sum(weights[name] * mean for name, mean in means.items()), **means}

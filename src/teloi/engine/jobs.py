@@ -30,7 +30,7 @@ def run_all(work: Callable[[Item], Any], items: Sequence[Item], jobs: int) -> It
     """(item, work(item)) for each item, as they are done; an exception of any ends all.
 
     With several jobs, workers are forked and compute on one thread each (a forked process must not use more: the
-    threads of its parent are not there). """
+    threads of its parent are not there)."""
     if jobs == 1:
         yield from ((item, work(item)) for item in items)
         return

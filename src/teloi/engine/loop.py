@@ -141,7 +141,8 @@ class Trainer:
             for part in np.array_split(order, min(phase.minibatches, len(examples))):
                 at = [mine[i] if len(examples) == len(mine) else i for i in part]
                 records.append(self._update([examples[i] for i in part], replace(now, places=tuple(at))))
-        means = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
+        names = dict.fromkeys(name for record in records for name in record)
+        means = {name: float(np.mean([record[name] for record in records if name in record])) for name in names}
         return {"step": step + 1, "tokens": self.ledger.trained_tokens, **means}
 
     def _update(self, examples: Sequence[Any], now: Now) -> Record:

@@ -17,11 +17,12 @@ OVER = " over"
 
 
 def averages(totals: Mapping[str, float]) -> dict[str, float]:
-    """The terms of a step from the sums of its shares: metrics with their own denominator are divided by it."""
+    """The terms of a step from the sums of its shares: metrics with their own denominator are divided by it, and left
+    out where it is 0, since there is nothing to average."""
     return {
-        name: total / (totals[name + OVER] or 1) if name + OVER in totals else total
+        name: total / totals.get(name + OVER, 1.0)
         for name, total in totals.items()
-        if not name.endswith(OVER)
+        if not name.endswith(OVER) and totals.get(name + OVER, 1.0)
     }
 
 

@@ -109,6 +109,12 @@ class LanguageModel:
         return logits
 
 
+def merged(model: LanguageModel) -> LanguageModel:
+    """The model without its adapter, whose product is added to the weights for good: what a user takes away."""
+    peft: Any = model.model
+    return LanguageModel(peft.merge_and_unload(), model.layout) if hasattr(peft, "merge_and_unload") else model
+
+
 class Reference(Protocol):
     """What objectives may ask of the frozen start model; no gradients flow from it."""
 
