@@ -52,6 +52,13 @@ def test_local_paths_stay_out_of_the_front_matter(tmp_path: Path) -> None:
     assert f"`{tmp_path / 'a'}` trained further" in body
 
 
+def test_an_encoder_is_used_as_one(tmp_path: Path) -> None:
+    front, body = card(tmp_path, library="sentence-transformers", task="sentence-similarity")
+    assert (front["library_name"], front["pipeline_tag"]) == ("sentence-transformers", "sentence-similarity")
+    assert 'SentenceTransformer("PATH OF THIS DIRECTORY")' in body
+    assert "## Use" not in card(tmp_path, library="teloi", task=None)[1]
+
+
 def test_from_scratch(tmp_path: Path) -> None:
     front, body = card(tmp_path, base_model=None)
     assert "base_model" not in front

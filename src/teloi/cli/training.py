@@ -25,6 +25,16 @@ With nothing but a method it trains the embedded model on embedded data. The fla
 `teloi train METHOD --help` shows the method's own beside them. METHOD stands first."""
 
 
+LIBRARIES: dict[str, tuple[str, str | None]] = {
+    "causal": ("transformers", "text-generation"),
+    "masked": ("transformers", "fill-mask"),
+    "seq2seq": ("transformers", None),
+    "encoder": ("sentence-transformers", "sentence-similarity"),
+    "none": ("teloi", None),
+}
+"""The library that loads what a run leaves, and the hub's tag of its task, by architecture."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the settings come from."""
@@ -53,11 +63,12 @@ def describe(result: TrainResult, command: str) -> None:
     run_figure(directory.records(), result.path / "curves.png")
     run = read_run(directory.run)
     model, name = run["train"]["model"], run["method"]
+    library, task = LIBRARIES[resolve(name).architecture]
     method = None if is_file(name) else find(name)
     write_card(
         result.path,
         method=name,
-        base_model=None if model.startswith("scratch:") else model,
+        base_model=None if model.startswith("scratch:") or model == "none" else model,
         data=run["data"]["name"],
         command=command,
         about=f"{method.about[0].upper()}{method.about[1:]}" if method else "",
@@ -66,6 +77,8 @@ def describe(result: TrainResult, command: str) -> None:
         ledger={key: value for key, value in asdict(result.ledger).items() if isinstance(value, int | float)},
         metrics=result.last,
         versions={"teloi": run["teloi"], **run["versions"]},
+        library=library,
+        task=task,
     )
 
 

@@ -27,7 +27,8 @@ class Encoded:
     def __str__(self) -> str:
         tokens = sum(example.size for example in self.examples)
         longer = f", {self.overlong} longer than the context {_PAST[self.overlong_policy]}" if self.overlong else ""
-        return f"{len(self.examples):,} examples, {tokens:,} tokens{longer}"
+        size = f", {tokens:,} tokens" if tokens > len(self.examples) else ""  # arrays have none
+        return f"{len(self.examples):,} examples{size}{longer}"
 
 
 _PAST = {"drop": "dropped", "truncate": "truncated", "fail": "refused"}

@@ -43,7 +43,7 @@ def write_card(
         f"# {Path(directory).resolve().name}",
         f"{origin[0].upper()}{origin[1:]} with `{method}` on {_code(data)}, by teloi.",
         _sentence(about) + (f" Paper: {paper}." if paper else ""),
-        _use(task) if library == "transformers" else "",
+        _use(task),
         _table("Settings", settings or {}),
         _table("Training", {k.replace("_", " "): _amount(k, v) for k, v in (ledger or {}).items()}),
         _table("Measured", {k.replace("_", " "): v for k, v in (metrics or {}).items()}),
@@ -74,11 +74,24 @@ def _is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
+_USE = {
+    "text-generation": """
+from transformers import pipeline
+
+generate = pipeline("text-generation", "PATH OF THIS DIRECTORY")
+""",
+    "sentence-similarity": """
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("PATH OF THIS DIRECTORY")
+vectors = model.encode(["a text", "another text"])
+""",
+}
+"""A few lines of code by the hub's tag of the task."""
+
+
 def _use(task: str | None) -> str:
-    if task != "text-generation":
-        return ""
-    code = 'from transformers import pipeline\n\ngenerate = pipeline("text-generation", "PATH OF THIS DIRECTORY")'
-    return "## Use\n\n" + _block(code, "python")
+    return "## Use\n\n" + _block(_USE[task], "python") if task in _USE else ""
 
 
 def _table(title: str, rows: Mapping[str, object]) -> str:

@@ -4,12 +4,17 @@ A state is x, y of the red, green and blue block, in [0, 1]; an action moves eve
 is a block and a region. A scripted hand moves the block there in a straight line; all else is a little noise. Success:
 after 15 steps the block lies in its region and no other block has moved by 0.15 or more on an axis.
 
-NumPy only; a generator gives the same demonstrations again. s: states, n: tasks at once.
+NumPy only; a generator gives the same demonstrations again. n: tasks at once. `python -m teloi.worlds.tabletop FOLDER`
+writes the embedded data.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,3 +159,15 @@ def _blocks(states: Floats, tasks: Ints) -> Floats:
     """x, y of each task's block, [n 2]."""
     chosen: Floats = states.reshape(len(states), len(BLOCKS), 2)[np.arange(len(states)), tasks // len(REGIONS)]
     return chosen
+
+
+def main(folder: str) -> None:
+    """Write train.jsonl.gz, 300 demonstrations of which 90 have an instruction, and test.jsonl.gz, 60 that all have."""
+    for split, count, labelled, seed in (("train", 300, 90, 0), ("test", 60, 60, 1)):
+        rows = demonstrations(count, labelled, seed, digits=3)
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (Path(folder) / f"{split}.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
