@@ -11,9 +11,9 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from teloi.errors import UsageError
 
@@ -252,9 +252,9 @@ def _import_file(path: Path) -> ModuleType:
 def _objective_in(module: ModuleType, name: str, file: str) -> type[Objective]:
     from teloi.engine.objective import Objective
 
-    found = getattr(module, name, None)
+    found: Any = getattr(module, name, None)
     if isinstance(found, type) and issubclass(found, Objective):
-        if not is_dataclass(found):
+        if "__dataclass_fields__" not in vars(found):
             raise UsageError(f"{name} in {file} is no dataclass: write @dataclass(frozen=True) above it")
         if getattr(found, "reads", None) is None:
             raise UsageError(f"{name} in {file} does not say what it reads: give it reads = Preference, say")
@@ -266,6 +266,4 @@ def _objective_in(module: ModuleType, name: str, file: str) -> type[Objective]:
         for key, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, Objective) and value.__module__ == module.__name__
     ]
-    raise UsageError(
-        f"{file} has no {name}" + (f"; it has {', '.join(own)}" if own else ", nor any Objective")
-    )
+    raise UsageError(f"{file} has no {name}" + (f"; it has {', '.join(own)}" if own else ", nor any Objective"))

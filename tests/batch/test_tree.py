@@ -62,7 +62,7 @@ def build(spec: list[tuple[list[int], list[tuple[list[int], int]]]]) -> list[Tre
 
 
 def alone(model: PreTrainedModel, tree: Tree, branch: Branch) -> list[Tensor]:
-    """By the definition: one sequence, plain forward, log-softmax, the tokens that count and have something before them."""
+    """By the definition: one sequence, plain forward, log-softmax, the tokens that count and follow something."""
     row = torch.as_tensor(np.concatenate([tree.prompt, branch.ids]), dtype=torch.int64)[None]
     logps = torch.log_softmax(model(input_ids=row, use_cache=False).logits[0], -1)
     start = len(tree.prompt)

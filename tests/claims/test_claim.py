@@ -115,7 +115,7 @@ def test_a_finding_is_the_t_interval_against_the_margin(
     if min(abs(a - b) for a in (low, high) for b in (least, most)) < 1e-9:
         return
     inside, outside = least < low and high < most, high < least or low > most
-    found = weigh(expect(name, margin, kind), metric, values(name, new, old), range(len(pairs)))
+    found = weigh(expect(name, margin, kind), metric, values(name, [*new], [*old]), range(len(pairs)))
     assert found.finding == ("holds" if inside else "contradicted" if outside else "open")
     assert found.missing == []
 

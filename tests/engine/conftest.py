@@ -128,7 +128,8 @@ def random_rows(format: type[Format], count: int, seed: int = 0) -> list[Format]
         return " ".join(draw.choice(["the", "cat", "sat", "on", "mat"], draw.integers(1, 6)))
 
     def vectors(count: int) -> list[list[float]]:
-        return draw.random((count, 3)).tolist()
+        rows: list[list[float]] = draw.random((count, 3)).tolist()
+        return rows
 
     def row(number: int) -> dict[str, Any]:
         length = int(draw.integers(1, 5))

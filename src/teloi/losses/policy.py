@@ -16,7 +16,7 @@ def group_advantages(rewards: Float[Tensor, "g k"], *, scale: bool = True, eps: 
 
     GRPO (Shao et al., 2024, section 4.1.2): (r - mean) / (std + eps), std with Bessel's correction. `scale=False`
     leaves the division out (Dr. GRPO, Liu et al., 2025). A group whose rewards are equal gives zeros. ValueError when k
-    is 1. """
+    is 1."""
     if rewards.shape[1] < 2:
         raise ValueError("a group needs at least two completions to be compared")
     centred = rewards - rewards.mean(1, keepdim=True)
@@ -60,7 +60,7 @@ def kl_estimate(
     divergence").
 
     With d = log p - log ref: k1 = d (unbiased), k2 = d^2 / 2, k3 = exp(-d) - 1 + d (unbiased, never negative).
-    Differentiable in `logps`. """
+    Differentiable in `logps`."""
     difference = logps - reference_logps.detach()
     match estimator:
         case "k1":

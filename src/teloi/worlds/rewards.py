@@ -1,9 +1,8 @@
 """Verifiable rewards by TRL's convention: `f(prompts, completions, **columns) -> list[float | None]`.
 
-`prompts` and `completions` have one entry a completion (strings, or lists of messages for conversational rows), every other
-column of the row is passed by name with one entry a completion too, besides `completion_ids`. None means that the function
-has nothing to say of a completion. A function written for TRL's GRPOTrainer works here unchanged.
-"""
+`prompts` and `completions` have one entry a completion (strings, or lists of messages for conversational rows), every
+other column of the row is passed by name with one entry a completion too, besides `completion_ids`. None means that the
+function has nothing to say of a completion. A function written for TRL's GRPOTrainer works here unchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +39,8 @@ def plain(completion: Text) -> str:
 
 
 def load_reward(spec: str) -> Reward:
-    """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function". UsageError when there is none."""
+    """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function". UsageError when there is
+    none."""
     if spec in REWARDS:
         return REWARDS[spec]
     place, _, name = spec.rpartition(":")
