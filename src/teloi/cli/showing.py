@@ -75,7 +75,7 @@ def page(name: str, objective: type[Objective], method: Method | None) -> str:
         parts += [_title("Measured"), *claims]
     if method and (near := list(related(method))):
         parts += [_title("Related"), _pairs(near)]
-    parts += [_title("Try"), _commands(name, formats[0])]
+    parts += [_title("Try"), _commands(name, objective, formats[0])]
     return "\n".join(parts)
 
 
@@ -138,9 +138,10 @@ def _data(formats: Sequence[type[Format]]) -> str:
     return "\n".join(lines)
 
 
-def _commands(name: str, reads: type[Format]) -> str:
+def _commands(name: str, objective: type[Objective], reads: type[Format]) -> str:
     data = f"--data your-{reads.name}.jsonl"
-    lines = [f"teloi train {name}", f"teloi train {name} --model YOUR_MODEL {data} --dry-run"]
+    yours = data if objective.architecture == "none" else f"--model YOUR_MODEL {data}"
+    lines = [f"teloi train {name}", f"teloi train {name} {yours} --dry-run"]
     if name != "sft" and "prompt" in reads.needs:
         lines.append(f"teloi compare sft {name} {data} --budget 200k")
     return "\n".join(f"  {line}" for line in [*lines, f"teloi train {name} --help"])

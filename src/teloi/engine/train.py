@@ -198,9 +198,12 @@ def export(objective: Objective, models: Models, base: Base, path: Path) -> None
 
 def _announcement(name: str, base: Base, plan: Plan, config: TrainConfig, done: int) -> str:
     resumed = f", resumed after step {done:,}" if done else ""
+    model, tokens = f"{base.name} in {base.dtype}, {base.batches}", f", {plan.tokens:,} tokens"
+    if base.model is None:
+        model, tokens = "a model of its own", ""
     return (
-        f"{name}: {base.name} in {base.dtype}, {base.batches}; {plan.steps:,} steps of "
-        f"{min(config.batch_size, plan.rows)} rows, {plan.tokens:,} tokens, {plan.epochs:.2g} epochs{resumed}"
+        f"{name}: {model}; {plan.steps:,} steps of {min(config.batch_size, plan.rows)} rows{tokens}, "
+        f"{plan.epochs:.2g} epochs{resumed}"
     )
 
 
