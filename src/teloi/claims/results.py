@@ -1,7 +1,8 @@
 """Measured claims as JSON: where they lie, reading them. Imports nothing heavy: `teloi show` reads them too.
 
-They are part of the repository, results/claims/SLUG.json with a figure beside each, and of the wheel, where they lie
-in the package (teloi/results/claims): an installed teloi shows them, a checkout also measures them anew.
+They are part of the repository, results/claims/SLUG.json, and of the wheel, where they lie in the package
+(teloi/results/claims): an installed teloi shows them, a checkout also measures them anew. Their figures are in
+docs/claims of the repository.
 """
 
 from __future__ import annotations

@@ -237,6 +237,7 @@ def workers(module: str, count: int) -> Iterator[list[Connection]]:
     """Pipes to so many processes that execute what is sent to them; they end with the block, or with this process."""
     context = get_context("spawn")
     started: list[tuple[BaseProcess, Connection]] = []
+    # A thread each: what torch and NumPy read when the process imports them.
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ.update(dict.fromkeys(threads, "1"))
     try:
@@ -259,11 +260,8 @@ def workers(module: str, count: int) -> Iterator[list[Connection]]:
 
 
 def _serve(module: str, pipe: Connection) -> None:
-    """A worker: one thread, one run after the other, until nobody is at the other end."""
-    import torch
-
+    """A worker: one run after the other, until nobody is at the other end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the command, which ends its workers
-    torch.set_num_threads(1)
     claim = load(module)
     try:
         while True:

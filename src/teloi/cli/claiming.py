@@ -33,8 +33,8 @@ class ClaimOptions:
     """Run everything in seconds, to see that it runs. Gives no verdict."""
     jobs: int = 2
     """Runs at the same time, each a process of one thread."""
-    seeds: tuple[int, ...] | None = None
-    """Other seeds than the claim's own, for a trial: it gives no verdict, for seeds are fixed beforehand."""
+    seeds: str | None = None
+    """Other seeds than the claim's own, "7,8,9", for a trial: it gives no verdict, for seeds are fixed beforehand."""
     output_dir: Path | None = None
     """Where SLUG.json and SLUG.png go. Default: for a claim run for the record from a checkout, its results/claims and
     docs/claims, else runs/claims."""
@@ -93,11 +93,13 @@ def _run(module: str, options: ClaimOptions, command: str) -> None:
     from teloi.engine.directory import check_writable
     from teloi.report.files import write_text
 
-    trial = options.quick or options.seeds is not None
+    seeds = _seeds(options.seeds) if options.seeds is not None else None
+    settings = Settings(options.quick, options.jobs, seeds)
+    trial = options.quick or seeds is not None
     home = None if trial or options.output_dir else checkout()
     directory = home or options.output_dir or Path("runs/claims")
     check_writable(directory)
-    result = run(module, Settings(options.quick, options.jobs, options.seeds), command)
+    result = run(module, settings, command)
     name = result["claim"] + ("-quick" if options.quick else "-trial" if trial else "")
     print("\n".join(paragraphs(result)))
     print(f"\n{_columns(list(means(result)))}\n")
@@ -106,6 +108,13 @@ def _run(module: str, options: ClaimOptions, command: str) -> None:
     print(f"numbers  {path}")
     picture = (home.parents[1] / "docs" / "claims" if home else directory) / f"{name}.png"
     print(f"figure   {claim_figure(result, picture)}")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"seeds are numbers with commas between them, not {text!r}") from None
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> str:

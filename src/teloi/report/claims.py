@@ -114,13 +114,13 @@ def means(result: Result) -> Iterator[tuple[str, ...]]:
 def table(results: Mapping[str, Result], cite: Callable[[str], str]) -> str:
     """Measured claims as a Markdown table; `cite` gives a paper's citation by its slug."""
     lines = [
-        "| paper | claim | verdict | expectations | largest effect asked for | run | real text |",
+        "| paper | claim | verdict | expectations | the first of them | run | real text |",
         "|" + "---|" * 7,
     ]
     for slug, result in results.items():
         lines.append(
             f"| {cite(slug)} | {result['statement']} | **{verdict(result)}** "
-            f"([all seeds](results/claims/{slug}.png), [numbers](results/claims/{slug}.json)) | {held(result)} "
+            f"([all seeds](docs/claims/{slug}.png), [numbers](results/claims/{slug}.json)) | {held(result)} "
             f"| {expectation(result, result['expectations'][0])} "
             f"| {cost(result)}{_lost(result)} | {result['real_text'] or 'not measured'} |"
         )
