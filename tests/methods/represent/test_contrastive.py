@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.engine.conftest import tiny_processor
 
 from teloi.data.formats import Pair, TitleSkills
 from teloi.data.processor import Processor
@@ -22,6 +21,7 @@ from teloi.models.roles import Models
 from teloi.models.scratch import scratch_model
 from teloi.models.sequences import SentenceEncoder
 from teloi.models.zoo.hashed import HashedTokenizer
+from tests.engine.conftest import tiny_processor
 
 NOW = Now(3, 10, places=tuple(range(8)))
 
