@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from teloi.data.processor import Processor
+from teloi.data.vocabulary import ordinary_ids, sentinel_ids
 from teloi.errors import DataError, ModelError
-from teloi.models.scratch import PRESETS, scratch_model, train_tokenizer, word_tokenizer
+from teloi.models.scratch import BEGIN, END, PRESETS, scratch_model, train_tokenizer, word_tokenizer
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "a cat and a dog"] * 5
 TOKENIZER = train_tokenizer(TEXTS, 300)
@@ -84,3 +86,26 @@ def test_a_word_is_a_token() -> None:
     for words in (["cat", "cat"], ["a cat"], [""], ["<|end|>"]):
         with pytest.raises(DataError, match="different words"):
             word_tokenizer(words)
+
+
+def test_a_masked_models_tokenizer_has_a_mask_and_frames_texts() -> None:
+    tokenizer = train_tokenizer(TEXTS, 300, "masked")
+    one, two = (tokenizer(*texts)["input_ids"] for texts in (["the cat"], ["the cat", "a dog"]))
+    assert tokenizer.convert_ids_to_tokens(one)[0] == tokenizer.cls_token == BEGIN
+    assert tokenizer.convert_ids_to_tokens(one)[-1] == tokenizer.sep_token == END
+    assert two.count(tokenizer.sep_token_id) == 2
+    assert tokenizer(f"the{tokenizer.mask_token}")["input_ids"].count(tokenizer.mask_token_id) == 1
+    assert tokenizer.decode(one, skip_special_tokens=True) == "the cat"
+
+
+def test_a_seq2seq_models_tokenizer_has_t5s_sentinels_and_ul2s_modes(tmp_path: Path) -> None:
+    train_tokenizer(TEXTS, 400, "seq2seq").save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    names = [f"<extra_id_{k}>" for k in range(100)] + ["[R]", "[X]", "[S]"]
+    ids = [tokenizer(name)["input_ids"] for name in names]
+    assert all(len(found) == 1 for found in ids)
+    assert {found[0] for found in ids} <= set(tokenizer.all_special_ids)
+    assert sentinel_ids(tokenizer).tolist() == [found[0] for found in ids[:100]]
+    assert not set(ordinary_ids(tokenizer).tolist()) & set(tokenizer.all_special_ids)
+    with pytest.raises(ModelError, match="at least 362"):
+        train_tokenizer(TEXTS, 300, "seq2seq")

@@ -51,7 +51,8 @@ def test_a_span_corrupted_pair_holds_the_whole_text(roll: bool) -> None:
     assert all(pair.ids[name][-1] == END for pair in pairs for name in ("input_ids", "targets"))
     # round(30 * 0.15) = 4 noise tokens in one span of about 3: 4 + 1 sentinel + end
     assert {len(pair.ids["targets"]) for pair in pairs} <= ({6, 7} if roll else {6})
-    assert len({pair.ids["input_ids"].tobytes() for pair in pairs}) == (len(pairs) if False else 1) or roll
+    different = len({pair.ids["input_ids"].tobytes() for pair in pairs})
+    assert different > 10 if roll else different == 1, "without a roll, one span is always the tail"
 
 
 def test_every_place_of_a_step_and_every_step_draws_anew_and_the_same_again() -> None:
@@ -120,9 +121,11 @@ def test_what_cannot_work_says_what_to_do() -> None:
         SpanCorruption(length=256).encode(row, SEQ2SEQ)
     with pytest.raises(UsageError, match=r"up to 120 noise spans, but the vocabulary has 100 sentinels"):
         SpanCorruption(length=240, rate=0.5, mean_span=1).encode(row, SEQ2SEQ)
-    for settings in ({"rate": 0.0}, {"mean_span": 0.5}, {"length": 1}):
+    wrong: list[dict[str, Any]] = [{"rate": 0.0}, {"mean_span": 0.5}, {"length": 1}]
+    for settings in wrong:
         with pytest.raises(UsageError):
-            SpanCorruption(**settings)  # type: ignore[arg-type]
-    for settings in ({"mixture": (0, 0, 0)}, {"mode_tokens": ("[R]",)}, {"s_split": 1.0}, {"short_spans": ()}):
+            SpanCorruption(**settings)
+    wrong = [{"mixture": (0, 0, 0)}, {"mode_tokens": ("[R]",)}, {"s_split": 1.0}, {"short_spans": ()}]
+    for settings in wrong:
         with pytest.raises(UsageError):
-            UL2(**settings)  # type: ignore[arg-type]
+            UL2(**settings)

@@ -52,7 +52,7 @@ def test_special_tokens_are_never_drawn_and_a_seventh_of_the_others_is(objective
     examples = made(objective, models_for(objective))
     before, after, labels = columns(examples)
     for example in examples:
-        assert TOKENIZER.convert_ids_to_tokens(example.ids["input_ids"][[0, -1]]) == ["<|begin|>", "<|end|>"]
+        assert TOKENIZER.convert_ids_to_tokens(example.ids["input_ids"][[0, -1]].tolist()) == ["<|begin|>", "<|end|>"]
     drawn = labels > 0 if isinstance(objective, RTS) else labels != IGNORED
     assert not (drawn & ~np.isin(before, ORDINARY)).any()
     assert (before == after)[~drawn].all()
@@ -120,7 +120,7 @@ def test_the_counts_feed_back_into_the_corruption() -> None:
     assert models.parts is not None
     buffers = dict(models.parts.named_buffers())
     buffers["counts"][:, 2] = 9  # all clusters are fooled by the third
-    before, after, labels = columns(made(objective, models))
+    _, after, labels = columns(made(objective, models))
     chosen = labels == 1
     assert (buffers["clusters"].numpy()[after[chosen]] == 2).all()
     assert cluster_probabilities(buffers["counts"].numpy(), 30.0)[:, 2].min() > 0.99
