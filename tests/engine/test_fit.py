@@ -11,7 +11,7 @@ import torch
 from teloi.engine.config import TrainConfig
 from teloi.engine.fit import as_base, fit
 from teloi.engine.setup import Base
-from teloi.errors import CastError
+from teloi.errors import RowError
 from teloi.methods.finetune.sft import SFT
 from teloi.methods.prefer.dpo import DPO
 from teloi.methods.prefer.kto import KTO
@@ -62,5 +62,5 @@ def test_layout_is_the_probes_unless_given(base: Base):
 
 
 def test_rows_that_do_not_fit(base: Base):
-    with pytest.raises(CastError):
+    with pytest.raises(RowError, match="chosen"):
         fit(DPO(), base, [{"prompt": "cat says", "completion": " meow"}], CONFIG)
