@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from teloi.catalogue import METHODS
+from teloi.catalogue import CLAIMS, METHODS, PAPERS
+from teloi.claims.claim import judge
+from teloi.claims.results import measured
+from teloi.claims.running import judged, load, values
 from teloi.cli import VERBS, main
 from teloi.cli.comparing import parse_comparison
 from teloi.cli.options import attribute_docs
@@ -19,6 +22,8 @@ from teloi.data.formats import FORMATS
 from teloi.engine.config import TrainConfig
 from teloi.errors import UsageError
 from teloi.methods.prefer.dpo import DPO
+
+ROOT = Path(__file__).parents[1]
 
 
 class Command:
@@ -56,6 +61,8 @@ LIGHT = [
     ["train", "dpo", "--help"],
     ["compare", "--help"],
     ["demo", "--help"],
+    ["claim", "--help"],
+    ["claim", "--list"],
 ]
 
 
@@ -307,3 +314,87 @@ def test_arms_that_do_not_fit(teloi: Command, words: list[str], says: str | None
     assert (status, out) == (2, "")
     assert says is None or says in err
     assert "Traceback" not in err
+
+
+# -- claims
+
+
+def test_claims_are_listed_with_their_papers(teloi: Command):
+    status, out, _ = teloi("claim", "--list")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(CLAIMS)
+    assert all(PAPERS[slug].title in out for slug in CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["claim"], "which claim? It stands first"),
+        (["claim", "pedagogi"], "there is no claim 'pedagogi'; did you mean pedagogy?"),
+        (["claim", "pedagogy", "--jobs", "0"], "jobs must be at least 1, not 0"),
+        (["claim", "pedagogy", "--seeds", "1,1"], "seeds are different numbers"),
+        (["claim", "pedagogy", "--seeds", "one"], "seeds are numbers with commas between them, not 'one'"),
+        (["claim", "--readme", "none.md"], "there is no file none.md"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_claims_that_cannot_be_run(teloi: Command, words: list[str], says: str):
+    status, out, err = teloi(*words)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_claim_runs_and_is_shown(teloi: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(CLAIMS, "pedagogy", "tests.claims.tiny")
+    status, out, _ = teloi("claim", "pedagogy", "--quick")
+    assert status == 0
+    assert "tiny: a trial, not for the record: no verdict" in out
+    assert "new against old, share: " in out
+    assert (tmp_path / "runs/claims/tiny-quick.png").stat().st_size > 5_000
+    result = json.loads((tmp_path / "runs/claims/tiny-quick.json").read_text())
+    assert result["command"] == "teloi claim pedagogy --quick"
+
+    shown = {"pedagogy": {**result, "verdict": "inconclusive"}}
+    monkeypatch.setattr("teloi.cli.showing.measured", lambda: shown)
+    sft, kto = " ".join(teloi("show", "sft")[1].split()), teloi("show", "kto")[1]
+    assert "New is better than old. Inconclusive; 0 of 1 hold, 1 open." in sft
+    assert "Pedagogical Alignment" in sft
+    assert "Measured" not in kto
+
+
+def test_a_readme_gets_its_table(teloi: Command, tmp_path: Path):
+    readme = tmp_path / "README.md"
+    readme.write_text("no marks")
+    assert "no place for the table" in teloi("claim", "--readme", str(readme))[2]
+    readme.write_text((ROOT / "README.md").read_text())
+    assert teloi("claim", "--readme", str(readme))[0] == 0
+    assert readme.read_text() == (ROOT / "README.md").read_text(), "run `teloi claim --readme README.md`"
+
+
+# What the repository says of itself
+
+
+@pytest.mark.parametrize("slug", measured())
+def test_a_committed_result_is_its_claims(slug: str):
+    result = measured()[slug]
+    claim = load(CLAIMS[slug])
+    assert result["claim"] == claim.slug == slug
+    assert result["seeds"] == list(claim.seeds), "seeds are fixed beforehand"
+    assert [arm["name"] for arm in result["arms"]] == [arm.name for arm in claim.arms]
+    again = judge(claim, values(result["arms"]), result["seeds"])
+    assert again.verdict == result["verdict"]
+    assert json.loads(json.dumps(judged(again)["expectations"])) == [
+        {**one, "estimate": one["estimate"] and {n: pytest.approx(v) for n, v in one["estimate"].items()}}
+        for one in result["expectations"]
+    ]
+    assert (ROOT / "docs" / "claims" / f"{slug}.png").is_file()
+
+
+@pytest.mark.parametrize("slug", CLAIMS)
+def test_every_claim_has_a_paper_and_methods(slug: str):
+    claim = load(CLAIMS[slug])
+    assert claim.slug == slug
+    assert slug in PAPERS
+    assert set(claim.methods) <= {method.name for method in METHODS}

@@ -5,8 +5,9 @@ Imports nothing heavy until a figure is drawn: `teloi show` speaks of claims too
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,14 +98,14 @@ def paragraphs(result: Result) -> Iterator[str]:
 
 
 def means(result: Result) -> Iterator[tuple[str, ...]]:
-    """A table of every arm's means over its seeds, of the metrics that expectations name; the header first."""
+    """Every arm's means over its seeds (geometric for ratios) of the metrics that expectations name; the header first."""
     shown = _judged_metrics(result)
     yield "arm", *(f"{metric['label']}{_unit(metric)}" for metric in shown)
     for arm in result["arms"]:
         cells = []
         for metric in shown:
             found = [value for run in arm["runs"] if (value := run["metrics"].get(metric["name"])) is not None]
-            cells.append(_bare(sum(found) / len(found), metric) if found else "-")
+            cells.append(_bare(_mean(found, metric), metric) if found else "-")
         yield arm["name"], *cells
 
 
@@ -156,6 +157,8 @@ def claim_figure(result: Result, path: str | Path) -> Path:
 
 
 def _panel(ax: Axes, result: Result, metric: Mapping[str, Any], theme: Theme) -> None:
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
     arms = list(reversed(result["arms"]))
     named = {one["better"] for one in result["expectations"] if one["decides"]}
     factor = 100 if metric["unit"] == "share" else 1
@@ -168,7 +171,7 @@ def _panel(ax: Axes, result: Result, metric: Mapping[str, Any], theme: Theme) ->
         offsets = [0.3 * (i - (len(values) - 1) / 2) / max(1, len(values) - 1) for i in range(len(values))]
         faces = [theme.paper if run["collapsed"] else color for run in runs]
         ax.scatter(values, [y - o for o in offsets], s=16, color=faces, edgecolor=color, lw=0.9, zorder=3)
-        ax.plot([sum(values) / len(values)] * 2, [y - 0.32, y + 0.32], color=color, lw=1.6, zorder=2)
+        ax.plot([_mean(values, metric)] * 2, [y - 0.32, y + 0.32], color=color, lw=1.6, zorder=2)
     lost = {arm["name"]: sum(bool(run["collapsed"] or run["failed"]) for run in arm["runs"]) for arm in arms}
     labels = [name + (f" ({count} collapsed)" if count else "") for name, count in lost.items()]
     ax.set_yticks(range(len(arms)), labels=labels)
@@ -177,11 +180,20 @@ def _panel(ax: Axes, result: Result, metric: Mapping[str, Any], theme: Theme) ->
     ax.spines["left"].set_visible(False)
     if metric["scale"] == "log":
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
-    ax.grid(axis="x", which="both", color=theme.line, lw=0.6)
+        if ax.get_xlim()[1] < 10 * ax.get_xlim()[0]:  # powers of ten would leave it without a tick
+            ax.xaxis.set_major_locator(MaxNLocator(6))
+            ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+    ax.grid(axis="x", color=theme.line, lw=0.6)
     direction = f" ({metric['better']} is better)" if metric["better"] else ""
     ax.set_xlabel(f"{metric['label']}{_unit(metric)}{direction}")
+
+
+def _mean(values: Sequence[float], metric: Mapping[str, Any]) -> float:
+    """The mean that differences are taken of: geometric where arms are compared by ratio."""
+    if metric["scale"] == "log":
+        return math.exp(sum(map(math.log, values)) / len(values)) if min(values) > 0 else math.nan
+    return sum(values) / len(values)
 
 
 def _judged_metrics(result: Result) -> list[Mapping[str, Any]]:
