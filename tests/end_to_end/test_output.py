@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from teloi.engine.setup import make_models
 from teloi.engine.train import train as train_run
 from teloi.methods.finetune.sft import SFT
 from teloi.methods.prefer.dpo import DPO
-from teloi.models.roles import FrozenReference, Models
+from teloi.models.roles import CachedReference, FrozenReference, Models
 from teloi.models.scratch import train_tokenizer
 from tests.end_to_end.conftest import Teloi, contents, pairs, records, same_weights, weights, write_rows
 
@@ -125,8 +126,15 @@ def test_an_architecture_that_takes_no_adapter_says_so(architecture, data: Path,
     assert not (tmp_path / "out").exists()
 
 
+@dataclass(frozen=True)
+class TokenwiseDPO(DPO):
+    """DPO that asks the reference for each token, as methods do for which sums are not enough."""
+
+    reference_sums = False
+
+
 def test_lora_holds_one_model(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The reference is the policy with its adapter off, and nothing else is cached or copied."""
+    """The reference is no second model: its sums are computed once, or it is the policy with its adapter off."""
     made: list[Models] = []
 
     def make(*args: Any, **settings: Any) -> Models:
@@ -136,9 +144,11 @@ def test_lora_holds_one_model(data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("teloi.engine.train.make_models", make)
     config = TrainConfig(model="scratch:tiny", data=str(data), output_dir=tmp_path / "out", lora=True, max_steps=1)
     train_run(DPO(), config)
-    (models,) = made
-    assert isinstance(models.reference, FrozenReference)
-    assert models.reference.model is models.policy
+    train_run(TokenwiseDPO(), replace(config, output_dir=tmp_path / "tokens"))
+    sums, tokens = made
+    assert isinstance(sums.reference, CachedReference)
+    assert isinstance(tokens.reference, FrozenReference)
+    assert tokens.reference.model is tokens.policy
 
 
 # -- architectures and layouts

@@ -3,6 +3,7 @@ baseline."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GroupObjective(Objective):
+class GroupObjective(Objective, ABC):
     """Samples k completions of each prompt, rewards them, and weighs their tokens by the advantage within the group."""
 
     reads = PromptOnly
@@ -78,9 +79,9 @@ class GroupObjective(Objective):
         trees = with_advantages(trees, self.advantages)
         return with_old_logps(models.policy, trees) if self.epochs * self.minibatches > 1 else trees
 
+    @abstractmethod
     def advantages(self, rewards: Tensor) -> Tensor:
         """From rewards [groups, k] to the advantage of each completion."""
-        raise TypeError(f"{type(self).__name__} must define advantages(rewards)")
 
     def metrics(self, batch: TreeBatch) -> dict[str, Term]:
         """What one watches: reward, length, and the groups and samples that teach nothing."""

@@ -84,6 +84,8 @@ class GRIF(Objective):
     """Actions are multiplied by this before they are cloned: a deviation of 1 must not be larger than they are."""
     temperature: float = 0.07
     """Of the alignment, at the start of training."""
+    dropout: float = 0.1
+    """In the encoders and the policy: without it few described demonstrations are learnt by heart."""
 
     def __post_init__(self) -> None:
         if min(self.goal, self.language, self.alpha) < 0 or not self.goal + self.language + self.alpha > 0:
@@ -92,6 +94,8 @@ class GRIF(Objective):
             raise UsageError(f"labelled_share must lie in (0, 1], not {self.labelled_share}")
         if min(self.action_scale, self.temperature) <= 0:
             raise UsageError("action_scale and temperature must be above 0")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout must lie in [0, 1), not {self.dropout}")
 
     def encode(self, row: Trajectory, processor: Processor) -> Tensors:
         from teloi.batch.tensors import Tensors
@@ -129,7 +133,12 @@ class GRIF(Objective):
 
         shape = {name: models.example.values[name].shape[-1] for name in ("states", "actions", "text")}
         return TaskPolicy(
-            shape["states"], shape["actions"], shape["text"], sees=self.sees, temperature=self.temperature
+            shape["states"],
+            shape["actions"],
+            shape["text"],
+            sees=self.sees,
+            dropout=self.dropout,
+            temperature=self.temperature,
         )
 
     def collate(self, examples: Sequence[Tensors], now: Now, device: Any) -> TensorsBatch:
@@ -197,7 +206,7 @@ class GRIF(Objective):
 
 @dataclass(frozen=True)
 class Agent:
-    """A trained policy at work. States and actions are [n ...] for n tasks at once."""
+    """A trained policy (in evaluation mode) at work. States and actions are [n ...] for n tasks at once."""
 
     network: TaskPolicy
     text: str
@@ -213,7 +222,7 @@ class Agent:
         settings = json.loads((Path(path) / SETTINGS).read_text(encoding="utf-8"))
         network = TaskPolicy(**settings["sizes"], sees=settings["sees"])
         network.load_state_dict(load_file(Path(path) / WEIGHTS))
-        return cls(network, settings["text"], settings["action_scale"])
+        return cls(network.eval(), settings["text"], settings["action_scale"])
 
     def told(self, instructions: Sequence[str]) -> Callable[[NDArray[Any]], NDArray[Any]]:
         """The policy (states -> actions) that does what it is told, one instruction for each state."""
