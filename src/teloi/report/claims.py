@@ -98,7 +98,7 @@ def paragraphs(result: Result) -> Iterator[str]:
 
 
 def means(result: Result) -> Iterator[tuple[str, ...]]:
-    """Every arm's means (geometric for ratios) over its seeds of the metrics that expectations name, the header first."""
+    """Every arm's means over its seeds, geometric for ratios, of the metrics in expectations; the header first."""
     shown = _judged_metrics(result)
     yield "arm", *(f"{metric['label']}{_unit(metric)}" for metric in shown)
     for arm in result["arms"]:
