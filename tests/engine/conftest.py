@@ -162,10 +162,11 @@ def length_reward(prompts, completions, **columns) -> list[float]:
 
 OBJECTIVES = [method for method in catalogue.METHODS if method.kind == "objective"]
 
-# What an objective needs beyond its defaults to run on a tiny model.
-SMALL = {
+# What an objective needs beyond its defaults to run on a tiny model, and to be the same on several processes.
+SMALL: dict[str, dict[str, Any]] = {
     name: {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6} for name in ("grpo", "rloo")
 }
+SMALL["grif"] = {"dropout": 0.0}
 
 
 def make(method: catalogue.Method) -> Objective:

@@ -149,11 +149,11 @@ def test_queries_of_titles_and_skills() -> None:
         asked.extend(texts)
         return np.asarray([vectors[text] for text in texts])
 
-    np.testing.assert_allclose(queries(embed, ["nurse", "cook"]), [[0.6, 0.8], [1, 0]])
+    np.testing.assert_allclose(queries(embed, ["nurse", "cook"]), [[0.6, 0.8], [1.0, 0.0]])
     skills = [["triage", "charting"], []]
     found = queries(embed, ["nurse", "cook"], skills)
-    np.testing.assert_allclose(found, [np.array([0.6, 1.8]) / math.hypot(0.6, 1.8), [1, 0]])
-    np.testing.assert_allclose(queries(embed, ["nurse", "cook"], skills, "joined"), [[1, 0], [1, 0]])
+    np.testing.assert_allclose(found, np.stack([np.array([0.6, 1.8]) / math.hypot(0.6, 1.8), [1, 0]]))
+    np.testing.assert_allclose(queries(embed, ["nurse", "cook"], skills, "joined"), [[1.0, 0.0], [1.0, 0.0]])
     with pytest.raises(DataError, match="2 titles and 1 lists"):
         queries(embed, ["nurse", "cook"], [[]])
 

@@ -39,7 +39,7 @@ def terms(objective: GRIF, rows: list[dict[str, Any]]) -> tuple[dict[str, Any], 
 @pytest.mark.parametrize("positives", ["same", "own"])
 def test_the_alignment_is_what_the_paper_says(positives) -> None:
     """The sheet's formula by loops: rows are changes, columns instructions, unlabelled changes only negatives."""
-    found, batch, models = terms(GRIF(positives=positives), tabletop.demonstrations(20, 9, 0))
+    found, batch, models = terms(GRIF(positives=positives, dropout=0.0), tabletop.demonstrations(20, 9, 0))
     network: Any = models.parts
     changes = network.goal(batch["start"], batch["state"], batch["goal"]).detach().numpy()
     words = network.instruction(batch["text"]).detach().numpy()
@@ -76,7 +76,7 @@ def test_a_batch_without_an_instruction_has_no_loss_from_language() -> None:
     assert batch.counts["labelled"] == 0
     loss = sum(term.weight * term.values.sum() for term in found.values())
     loss.backward()
-    assert float(found["language"].values.sum()) == float(found["alignment"].values.sum()) == 0
+    assert found["language"].values.sum().item() == found["alignment"].values.sum().item() == 0
     assert all(torch.isfinite(p.grad).all() for p in models.parts.parameters() if p.grad is not None)  # type: ignore[union-attr]
 
 
@@ -111,8 +111,8 @@ def test_it_learns_to_do_what_it_is_told(tmp_path) -> None:
     tasks, before, told, goals = tabletop.trials(150, 7)
     done = tabletop.success(before, tabletop.episode(agent.told(told), before), tasks).mean()
     shown = tabletop.success(before, tabletop.episode(agent.shown(before, goals), before), tasks).mean()
-    assert done > 0.2
-    assert shown > 0.2
+    assert done > 0.25
+    assert shown > 0.25
 
     GRIF().export(Models(None, parts=agent.network), tmp_path)  # type: ignore[arg-type]
     again = Agent.load(tmp_path)

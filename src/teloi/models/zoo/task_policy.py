@@ -31,13 +31,14 @@ class TaskPolicy(nn.Module):
         width: int = 128,
         policy_width: int = 192,
         dim: int = 32,
+        dropout: float = 0.0,
         temperature: float = 0.07,
     ) -> None:
         super().__init__()
         self.sees = sees
-        self.of_goal = perceptron(state if sees == "goal" else 3 * state, width, width, dim)
-        self.of_text = perceptron(text, width, width, dim)
-        self.policy = perceptron(state + dim, policy_width, policy_width, action)
+        self.of_goal = perceptron(state if sees == "goal" else 3 * state, width, width, dim, dropout=dropout)
+        self.of_text = perceptron(text, width, width, dim, dropout=dropout)
+        self.policy = perceptron(state + dim, policy_width, policy_width, action, dropout=dropout)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
     def goal(
@@ -59,9 +60,9 @@ class TaskPolicy(nn.Module):
         return action
 
 
-def perceptron(*widths: int) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
+def perceptron(*widths: int, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with ReLU and dropout between them."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+        layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers[:-2])
