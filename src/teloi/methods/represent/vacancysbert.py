@@ -52,11 +52,11 @@ class Titled:
 class VacancySBERT(InBatch):
     """A Siamese encoder that matches job titles with the skills of their advertisements (Bocharova et al., 2023).
 
-    Loss: -log softmax over the batch of scale * cosine(title, skills) at the title's own skills: in-batch negatives with
-    the title as anchor. Its positive is at most `skills` of the row's skills, drawn anew and
-    shuffled in each step, joined with ", ". Titles that ask for the same skills end up close, with no word in common.
-    Normalised titles are never shown: they are the candidates of the search afterwards (`queries`), whose query is a
-    title, or the sum of the unit vectors of title and skills.
+    Loss: -log softmax over the batch of scale * cosine(title, skills) at the title's own skills: in-batch negatives
+    with the title as anchor. Its positive is at most `skills` of the row's skills, drawn anew and shuffled in each
+    step, joined with ", ". Titles that ask for the same skills end up close, with no word in common. Normalised titles
+    are never shown: they are the candidates of the search afterwards (`queries`), whose query is a title, or the sum of
+    the unit vectors of title and skills.
 
     That the loss is the in-batch softmax with scale 20 is how later open models of this kind are trained; the method
     section of the paper could not be read.
