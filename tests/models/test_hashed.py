@@ -46,8 +46,8 @@ def test_a_text_is_the_mean_of_its_features(encoder) -> None:
     for text, vector in zip(["an icu nurse", "a", "welder 6g pipes"], found, strict=True):
         ids = [1 + zlib.crc32(f.encode()) % 499 for word in text.split() for f in features(word)]
         np.testing.assert_allclose(vector, table[ids].mean(0), atol=1e-6)
-    ids = [Sequence({"input_ids": np.asarray(HashedTokenizer(500)(t)["input_ids"], np.int32)}) for t in TEXTS]
-    batch = SequenceBatch(ids)
+    rows = [Sequence({"input_ids": np.asarray(HashedTokenizer(500)(t)["input_ids"], np.int32)}) for t in TEXTS]
+    batch = SequenceBatch(rows)
     states = encoder.model(batch.ids["input_ids"], batch.mask["input_ids"]).last_hidden_state
     mask = batch.mask["input_ids"][..., None]
     torch.testing.assert_close((states * mask).sum(1) / mask.sum(1), encoder.embed(batch))

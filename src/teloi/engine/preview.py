@@ -54,7 +54,8 @@ def preview(
     console.print(
         "prompt dim, scored tokens [green]green[/green] (deeper: larger weight), unscored [yellow]yellow[/yellow]\n"
     )
-    for number, example in enumerate(made[:SHOWN]):
+    read = batch.sequences if isinstance(batch, SequenceBatch) else made  # collating may draw
+    for number, example in enumerate(read[:SHOWN]):
         console.print(_rendered(example, base, number))
     rate = batch.size / took
     terms = averages({name: float(value) for name, value in shares.items()})
