@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from teloi.data.encode import conversation, document, tree
     from teloi.data.formats import (
         LanguageModeling,
+        Pair,
         Preference,
         PromptCompletion,
         PromptOnly,
+        TitleSkills,
+        Trajectory,
         UnpairedPreference,
     )
     from teloi.engine.compare import compare
@@ -31,12 +34,15 @@ __all__ = [
     "LanguageModeling",
     "Now",
     "Objective",
+    "Pair",
     "Preference",
     "PromptCompletion",
     "PromptOnly",
     "TeloiError",
     "Term",
+    "TitleSkills",
     "TrainConfig",
+    "Trajectory",
     "UnpairedPreference",
     "compare",
     "conversation",
@@ -47,7 +53,10 @@ __all__ = [
 
 _HOME = {
     "teloi.data.encode": ("conversation", "document", "tree"),
-    "teloi.data.formats": ("LanguageModeling", "Preference", "PromptCompletion", "PromptOnly", "UnpairedPreference"),
+    "teloi.data.formats": (
+        *("LanguageModeling", "Pair", "Preference", "PromptCompletion", "PromptOnly"),
+        *("TitleSkills", "Trajectory", "UnpairedPreference"),
+    ),
     "teloi.engine.compare": ("compare",),
     "teloi.engine.config": ("Arm", "CompareConfig", "TrainConfig"),
     "teloi.engine.objective": ("Now", "Objective", "Term"),

@@ -119,7 +119,8 @@ class Objective:
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def build(self, models: Models) -> nn.Module | None:
-        """The objective's own trainable or stateful parts; saved in every checkpoint."""
+        """The objective's own trainable or stateful parts; saved in every checkpoint. `models.example` is one example
+        of the run, for shapes that follow the data."""
         return None
 
     # Examples and batches are `Tree` and `TreeBatch`, `Sequence` and `SequenceBatch`, or `Tensors` and `TensorsBatch`;
