@@ -8,6 +8,7 @@ from accelerate import PartialState
 from safetensors.torch import save_file
 from torch import Tensor
 
+from teloi.engine.processes import leave
 from tests.engine.conftest import OBJECTIVES, make, two_steps
 
 
@@ -17,6 +18,7 @@ def main(path: str) -> None:
         tensors |= {f"{method.name}.{i}": gradient for i, gradient in enumerate(two_steps(make(method)))}
     if PartialState().is_main_process:
         save_file(tensors, path)
+    leave()
 
 
 if __name__ == "__main__":

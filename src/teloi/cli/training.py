@@ -46,11 +46,13 @@ class Source:
 def train(args: Sequence[str]) -> None:
     """The verb `train`."""
     method, objective, config = parse_run(args)
+    from teloi.engine.processes import leave
     from teloi.engine.train import train as run
 
     result = run(objective, config, method)
     if result is not None and result.main:  # None after a dry run
         describe(result, shlex.join(["teloi", "train", *args]))
+    leave()
 
 
 def describe(result: TrainResult, command: str) -> None:

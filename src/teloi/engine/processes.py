@@ -32,6 +32,12 @@ def wait() -> None:
     PartialState().wait_for_everyone()
 
 
+def leave() -> None:
+    """The end of training together. A process that ends while its group's threads run is aborted by the C++ runtime."""
+    wait()
+    PartialState().destroy_process_group()
+
+
 def share(items: Sequence[T], lengths: Sequence[int], rank: int, world: int) -> list[T]:
     """This process's part of a step: the longest go round in turn, there and back, so that all parts weigh about the
     same."""
