@@ -4,7 +4,6 @@ here and one pure function in `teloi.losses.preference`, where the equation is."
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,10 +32,6 @@ class DPO(PairObjective):
     label_smoothing: float = 0.0
     """Assumed share of wrong labels, in [0, 0.5)."""
 
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-        check_smoothing(self.label_smoothing)
-
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
         return losses.dpo(chosen, rejected, self.beta, self.label_smoothing)
@@ -56,10 +51,6 @@ class DPONorm(PairObjective):
     """Strength of the pull towards the reference, for log-ratios a token."""
     label_smoothing: float = 0.0
     """Assumed share of wrong labels, in [0, 0.5)."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-        check_smoothing(self.label_smoothing)
 
     def rewards(self, pairs: Pairs) -> Tensor:
         return self.beta * pairs.mean_ratios
@@ -84,9 +75,6 @@ class IPO(PairObjective):
     beta: float = 0.1
     """The target margin is 1 / (2 beta)."""
 
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-
     def rewards(self, pairs: Pairs) -> Tensor:
         return self.beta * pairs.mean_ratios
 
@@ -109,9 +97,6 @@ class IPOSum(PairObjective):
     beta: float = 0.1
     """The target margin is 1 / (2 beta)."""
 
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
         return losses.ipo_sum(chosen, rejected, self.beta)
@@ -130,9 +115,6 @@ class Hinge(PairObjective):
 
     beta: float = 0.1
     """The margin at which a pair stops to count is 1 / beta."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
@@ -155,10 +137,6 @@ class Robust(PairObjective):
     """Strength of the pull towards the reference."""
     label_smoothing: float = 0.1
     """Share of flipped labels, in [0, 0.5); at 0 it is dpo."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-        check_smoothing(self.label_smoothing)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
@@ -183,8 +161,7 @@ class EXOPair(PairObjective):
     """Smoothing of the label, in (0, 0.5): the reverse KL needs it above 0."""
 
     def __post_init__(self) -> None:
-        check_beta(self.beta)
-        check_smoothing(self.label_smoothing)
+        super().__post_init__()
         if self.label_smoothing == 0:
             raise UsageError("exo-pair needs a label_smoothing above 0: the reverse KL to a certain label is infinite")
 
@@ -208,9 +185,6 @@ class NCAPair(PairObjective):
     beta: float = 0.1
     """Strength of the pull towards the reference."""
 
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
         return losses.nca_pair(chosen, rejected, self.beta)
@@ -230,9 +204,6 @@ class BCOPair(PairObjective):
     beta: float = 0.1
     """Strength of the pull towards the reference."""
 
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
         return losses.bco_pair(chosen, rejected, self.beta)
@@ -250,9 +221,6 @@ class SPPOHard(PairObjective):
 
     beta: float = 0.1
     """The targets are 1 / (2 beta) for chosen and -1 / (2 beta) for rejected."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
@@ -276,10 +244,6 @@ class AOT(PairObjective):
     """Strength of the pull towards the reference."""
     label_smoothing: float = 0.0
     """Assumed share of wrong labels, in [0, 0.5)."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-        check_smoothing(self.label_smoothing)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.policy
@@ -305,10 +269,6 @@ class AOTUnpaired(PairObjective):
     label_smoothing: float = 0.0
     """Assumed share of wrong labels, in [0, 0.5)."""
 
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-        check_smoothing(self.label_smoothing)
-
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
         return losses.aot_unpaired(chosen, rejected, self.beta, self.label_smoothing)
@@ -328,9 +288,6 @@ class APOZero(PairObjective):
     beta: float = 0.1
     """Strength of the pull towards the reference."""
 
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
         return losses.apo_zero(chosen, rejected, self.beta)
@@ -348,9 +305,6 @@ class APODown(PairObjective):
 
     beta: float = 0.1
     """Strength of the pull towards the reference."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
@@ -375,22 +329,10 @@ class DiscoPOP(PairObjective):
     """Temperature of the mixing weight sigmoid(beta * margin / tau)."""
 
     def __post_init__(self) -> None:
-        check_beta(self.beta)
+        super().__post_init__()
         if not self.tau > 0:
             raise UsageError(f"tau must be above 0, not {self.tau}")
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.ratios
         return losses.discopop(chosen, rejected, self.beta, self.tau)
-
-
-def check_beta(beta: float) -> None:
-    """UsageError unless beta is above 0 (and a number)."""
-    if not 0 < beta < math.inf:
-        raise UsageError(f"beta must be above 0, not {beta}")
-
-
-def check_smoothing(label_smoothing: float) -> None:
-    """UsageError unless label smoothing lies in [0, 0.5)."""
-    if not 0 <= label_smoothing < 0.5:
-        raise UsageError(f"label_smoothing must lie in [0, 0.5), not {label_smoothing}")

@@ -12,7 +12,7 @@ from teloi import losses
 from teloi.data.formats import UnpairedPreference
 from teloi.engine.objective import Now, Objective, Term
 from teloi.errors import DataError, UsageError
-from teloi.methods.prefer.dpo import check_beta
+from teloi.methods.prefer.pairs import check_beta
 
 if TYPE_CHECKING:
     from teloi.batch.tree import Tree, TreeBatch

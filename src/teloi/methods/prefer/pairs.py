@@ -3,12 +3,14 @@ log-ratios."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from teloi.data.formats import Preference
 from teloi.engine.objective import Now, Objective, Term
+from teloi.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +56,10 @@ class PairObjective(Objective):
     reference_sums = True
     defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 5e-6}
 
+    def __post_init__(self) -> None:
+        check_beta(getattr(self, "beta", 1.0))
+        check_smoothing(getattr(self, "label_smoothing", 0.0))
+
     def encode(self, row: Preference, processor: Processor) -> Tree:
         from teloi.data.encode import tree
 
@@ -88,3 +94,15 @@ class PairObjective(Objective):
             "chosen_logps": Term(pairs.policy[0].detach(), per="trees", weight=0.0),
             "rejected_logps": Term(pairs.policy[1].detach(), per="trees", weight=0.0),
         }
+
+
+def check_beta(beta: float) -> None:
+    """UsageError unless beta is above 0 (and a number)."""
+    if not 0 < beta < math.inf:
+        raise UsageError(f"beta must be above 0, not {beta}")
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """UsageError unless label smoothing lies in [0, 0.5)."""
+    if not 0 <= label_smoothing < 0.5:
+        raise UsageError(f"label_smoothing must lie in [0, 0.5), not {label_smoothing}")

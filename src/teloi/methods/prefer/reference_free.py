@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from teloi import losses
 from teloi.engine.objective import Term
-from teloi.methods.prefer.dpo import check_beta, check_smoothing
 from teloi.methods.prefer.pairs import PairObjective, Pairs
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ class SimPO(PairObjective):
     """Scale of the reward."""
     margin: float = 1.0
     """The reward difference to reach (gamma in the paper; gamma / beta = 0.5 is its advice)."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
 
     def rewards(self, pairs: Pairs) -> Tensor:
         return self.beta * pairs.policy_means
@@ -62,9 +58,6 @@ class ORPO(PairObjective):
 
     beta: float = 0.1
     """Weight of the odds ratio (lambda in the paper)."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
 
     def rewards(self, pairs: Pairs) -> Tensor:
         return self.beta * pairs.policy_means
@@ -98,10 +91,6 @@ class CPO(PairObjective):
     """Weight of the likelihood of the chosen completion."""
     label_smoothing: float = 0.0
     """Assumed share of wrong labels, in [0, 0.5)."""
-
-    def __post_init__(self) -> None:
-        check_beta(self.beta)
-        check_smoothing(self.label_smoothing)
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = pairs.policy
