@@ -124,7 +124,7 @@ class Reference(Protocol):
 
 
 class FrozenReference:
-    """The reference as a language model under `without_adapter` (PEFT: the policy with its adapter off), or a model of
+    """The reference as a language model under `frozen` (PEFT: the policy with its adapter off), or a model of
     its own."""
 
     def __init__(self, model: LanguageModel, frozen: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
