@@ -28,9 +28,10 @@ from typing import Any
 import teloi
 from teloi.claims.claim import Claim, Judgement, Outcome, Run, judge
 from teloi.claims.results import file_hash
-from teloi.engine.directory import write_text, writing
+from teloi.engine.directory import writing
 from teloi.engine.progress import bar, say
 from teloi.errors import NonFinite, TeloiError, UsageError
+from teloi.files import write_text
 
 Record = dict[str, Any]
 """What is kept of a run; JSON."""

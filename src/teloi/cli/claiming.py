@@ -14,6 +14,7 @@ from teloi.catalogue import CLAIMS, PAPERS, claim_of
 from teloi.claims.results import checkout, file_hash, measured
 from teloi.cli.options import flags, parse_groups
 from teloi.errors import UsageError
+from teloi.files import write_text
 from teloi.report.claims import claim_figure, held, means, paragraphs, table, verdict, with_table
 
 ABOUT = """\
@@ -91,7 +92,6 @@ def write_readme(path: Path) -> None:
 def _run(module: str, options: ClaimOptions, command: str) -> None:
     from teloi.claims.running import Settings, run
     from teloi.engine.directory import check_writable
-    from teloi.report.files import write_text
 
     seeds = _seeds(options.seeds) if options.seeds is not None else None
     settings = Settings(options.quick, options.jobs, seeds)

@@ -15,7 +15,7 @@ import teloi
 from teloi.data.read import Rows, read
 from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
 from teloi.engine.dataset import Encoded, encode
-from teloi.engine.directory import check_writable, occupied, write_text, writing
+from teloi.engine.directory import check_writable, occupied, writing
 from teloi.engine.jobs import default_jobs, run_all
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.metrics import Evaluator, Measured
@@ -25,6 +25,7 @@ from teloi.engine.progress import bar, say
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models
 from teloi.errors import DataError, NonFinite, UsageError
+from teloi.files import write_text
 from teloi.models.roles import merged
 
 RESULTS = "results.json"

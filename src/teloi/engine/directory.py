@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 from teloi.batch.example import Example
 from teloi.errors import TeloiError, UsageError
+from teloi.files import DRAFT, write_text
 
 RUN = "run.yaml"
 METRICS = "metrics.jsonl"
@@ -122,16 +123,9 @@ class RunDirectory:
         return str(path)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(path)
-
-
 def occupied(path: Path) -> bool:
     """Whether a directory holds anything; what a killed `write_text` left does not count."""
-    return path.exists() and any(entry.suffix != ".tmp" for entry in path.iterdir())
+    return path.exists() and any(entry.suffix != DRAFT for entry in path.iterdir())
 
 
 def check_writable(path: Path) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from teloi.files import replacing
 from teloi.measure.statistics import Estimate
 from teloi.measure.summary import Arm, Summary, summarise
 from teloi.measure.wording import count, style
 from teloi.report.curves import Curve, axis, curve, quantities
-from teloi.report.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -219,7 +219,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(fig: Figure, path: Path) -> Path:
     with replacing(path) as draft:
-        fig.savefig(draft, dpi=160)
+        fig.savefig(draft, dpi=160, format=path.suffix.removeprefix("."))
     return path
 
 

@@ -10,11 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from teloi.files import write_text
 from teloi.measure.summary import Arm, Cell, Summary, summarise
 from teloi.measure.wording import Style, count, duration, interval_note, listed, style, verdict
 from teloi.report.curves import axis, curve, quantities
 from teloi.report.figures import course, intervals, panel_height, svg, trade_offs
-from teloi.report.files import write_text
 from teloi.report.table import failures
 
 OPEN_SAMPLES = 3

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DRAFT = ".tmp"
+"""How the name of a file ends that is not whole yet; a killed process may leave one behind."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes `path`'s place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
         yield draft
         draft.replace(path)
@@ -21,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8."""
+    """Write `text` as UTF-8: the file is either the old one or the new one, never half."""
     with replacing(path) as draft:
         # A model may emit half a surrogate pair, which UTF-8 does not hold.
         draft.write_text(text, encoding="utf-8", errors="replace")
