@@ -6,16 +6,12 @@ torch, and a test resolves each. `resolve` turns a name, or a user's own `file.p
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import importlib.util
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from teloi.errors import UsageError
+from teloi.names import hint, import_file
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -181,14 +177,6 @@ def _plain(name: str) -> str:
 _BY_NAME = {alias: method for method in METHODS for alias in (method.name, *method.also)}
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The known words that `word` may have been meant to be, likeliest first; maybe none."""
-    known = list(known)
-    begun = [name for name in known if word and name.startswith(word)]
-    close = difflib.get_close_matches(word, known, n=count, cutoff=0.5)
-    return list(dict.fromkeys([*begun, *close]))[:count]
-
-
 def find(name: str) -> Method:
     """The method of that name; case does not matter, nor whether it is spelt with "_" or "-".
 
@@ -196,9 +184,8 @@ def find(name: str) -> Method:
     """
     method = _BY_NAME.get(_plain(name))
     if method is None:
-        close = nearest(_plain(name), _BY_NAME)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`teloi list` shows them all"
-        raise UsageError(f"there is no method {name!r}; {hint}")
+        near = hint(_plain(name), _BY_NAME, "`teloi list` shows them all")
+        raise UsageError(f"there is no method {name!r}; {near}")
     return method
 
 
@@ -206,9 +193,8 @@ def claim_of(slug: str) -> str:
     """The module that states a paper's claim; `UsageError` with the nearest names if there is none."""
     module = CLAIMS.get(_plain(slug))
     if module is None:
-        close = nearest(_plain(slug), CLAIMS)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`teloi claim --list` shows them all"
-        raise UsageError(f"there is no claim {slug!r}; {hint}")
+        near = hint(_plain(slug), CLAIMS, "`teloi claim --list` shows them all")
+        raise UsageError(f"there is no claim {slug!r}; {near}")
     return module
 
 
@@ -229,24 +215,7 @@ def resolve(name_or_file: str) -> type[Objective]:
     file, _, name = name_or_file.rpartition(":")
     if not file or not name.isidentifier():
         raise UsageError(f"{name_or_file!r} names no class; write {name_or_file}:MyObjective")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UsageError(f"there is no file {file}")
-    return _objective_in(_import_file(path), name, file)
-
-
-def _import_file(path: Path) -> ModuleType:
-    """The module in that file; what it imports from its own folder is found, as when Python runs the file."""
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(f"_teloi_file_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
+    return _objective_in(import_file(file), name, file)
 
 
 def _objective_in(module: ModuleType, name: str, file: str) -> type[Objective]:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from teloi import __version__
-from teloi.catalogue import nearest
 from teloi.errors import TeloiError, UsageError
+from teloi.names import hint
 
 # verb -> where its function stands; each takes the words after the verb
 VERBS = {
@@ -96,9 +96,8 @@ def _dispatch(args: list[str]) -> None:
         return
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
-        close = nearest(verb, VERBS)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(VERBS)}"
-        raise UsageError(f"there is no verb {verb!r}; {hint}")
+        near = hint(verb, VERBS, f"there are {', '.join(VERBS)}")
+        raise UsageError(f"there is no verb {verb!r}; {near}")
     module, _, function = VERBS[verb].partition(":")
     getattr(importlib.import_module(module), function)(rest)
     sys.stdout.flush()  # a closed pipe shows here, not at exit

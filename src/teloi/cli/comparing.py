@@ -9,10 +9,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from teloi.catalogue import find, is_file, nearest, resolve
+from teloi.catalogue import find, is_file, resolve
 from teloi.cli.options import flags, named, one_value, parse_groups
 from teloi.engine.config import Arm, CompareConfig, TrainConfig
 from teloi.errors import UsageError
+from teloi.names import hint
 
 ABOUT = """\
 Compare methods: each trains from the same model on the same rows under one budget, with several seeds, and all are
@@ -124,9 +125,9 @@ def parse_arm(word: str, given: Mapping[str, Any] | None = None) -> Arm:
         elif name in OWN:
             train[name] = one_value(shared[name], text, f"{word}: {name}")
         else:
-            close = nearest(name, [*own, *OWN])
-            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join([*sorted(own), *OWN])}"
-            raise UsageError(f"{word}: {label} has no setting {name!r} of its own; {hint}")
+            known = [*sorted(own), *OWN]
+            near = hint(name, known, f"it has {', '.join(known)}")
+            raise UsageError(f"{word}: {label} has no setting {name!r} of its own; {near}")
     TrainConfig(**train)  # values that do not fit are refused before anything is loaded
     name = label + (":" if settings else "") + ",".join(f"{key}={text}" for key, text in settings.items())
     return Arm(name, method, kind(**hyper), train)

@@ -7,14 +7,13 @@ function has nothing to say of a completion. A function written for TRL's GRPOTr
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 from teloi.data.formats import Text
 from teloi.errors import DataError, UsageError
+from teloi.names import import_file
 from teloi.worlds.instructions import satisfied
 
 Reward = Callable[..., Sequence[float | None]]
@@ -38,9 +37,10 @@ def plain(completion: Text) -> str:
     return completion if isinstance(completion, str) else "".join(message["content"] for message in completion)
 
 
+@cache
 def load_reward(spec: str) -> Reward:
-    """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function". UsageError when there is
-    none."""
+    """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function"; a file is run once.
+    UsageError when there is none."""
     if spec in REWARDS:
         return REWARDS[spec]
     place, _, name = spec.rpartition(":")
@@ -48,13 +48,16 @@ def load_reward(spec: str) -> Reward:
         raise UsageError(
             f"no reward {spec!r}: use {', '.join(REWARDS)}, my_rewards.py:function or package.module:function"
         )
-    try:
-        module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-        found: Reward = getattr(module, name)
-    except (ImportError, AttributeError, OSError) as error:
-        raise UsageError(f"reward {spec!r} cannot be loaded: {error}") from error
+    if place.endswith(".py"):
+        module = import_file(place)
+    else:
+        try:
+            module = importlib.import_module(place)
+        except ImportError as error:
+            raise UsageError(f"reward {spec!r} cannot be loaded: {error}") from error
+    found: Reward | None = getattr(module, name, None)
     if not callable(found):
-        raise UsageError(f"reward {spec!r} is no function")
+        raise UsageError(f"{place} has no function {name}")
     return found
 
 
@@ -71,13 +74,3 @@ def score(
         name = getattr(reward, "__name__", str(reward))
         raise DataError(f"reward {name} returned {len(values)} values for {len(completions)} completions")
     return [0.0 if value is None else float(value) for value in values]
-
-
-def _load_file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise ImportError(f"{path}: no such file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module

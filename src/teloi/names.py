@@ -1,0 +1,39 @@
+"""What a user names: the known names that an unknown one may be meant for, and the module in a file of their own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from teloi.errors import UsageError
+
+
+def hint(word: str, known: Iterable[str], otherwise: str) -> str:
+    """ "did you mean this or that?": the known names nearest to `word`, likeliest first; `otherwise` if none is near."""
+    known = list(known)
+    begun = [name for name in known if word and name.startswith(word)]
+    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(word, known, n=3, cutoff=0.5)]))[:3]
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
+def import_file(file: str) -> ModuleType:
+    """The module in that file; what it imports from its own folder is found, as when Python runs the file.
+
+    UsageError where there is no such file. What goes wrong inside it keeps its traceback."""
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UsageError(f"there is no file {file}")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(f"_teloi_file_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module
