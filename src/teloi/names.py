@@ -13,7 +13,7 @@ from teloi.errors import UsageError
 
 
 def hint(word: str, known: Iterable[str], otherwise: str) -> str:
-    """ "did you mean this or that?": the known names nearest to `word`, likeliest first; `otherwise` if none is near."""
+    """What to say of an unknown word: the known ones it may be meant for, likeliest first, or else `otherwise`."""
     known = list(known)
     begun = [name for name in known if word and name.startswith(word)]
     close = list(dict.fromkeys([*begun, *difflib.get_close_matches(word, known, n=3, cutoff=0.5)]))[:3]
