@@ -101,6 +101,7 @@ PAPERS = _by_slug(
     Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
     Paper("bert", "Devlin et al.", 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", "1810.04805"),
     Paper("t5", "Raffel et al.", 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", "1910.10683"),
+    Paper("as2", "Di Liello et al.", 2022, "Pre-training Transformer Models with Sentence-Level Objectives for Answer Sentence Selection", "2205.10455"),
     Paper("rts", "Di Liello et al.", 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders", "2210.13536"),
     Paper("dpo", "Rafailov et al.", 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", "2305.18290"),
     Paper("slic", "Zhao et al.", 2023, "SLiC-HF: Sequence Likelihood Calibration with Human Feedback", "2305.10425"),
@@ -124,6 +125,7 @@ PAPERS = _by_slug(
 # paper -> the file of its claim, which names it CLAIM
 CLAIMS: dict[str, str] = {
     "pedagogy": "teloi.claims.pedagogy",
+    "vacancysbert": "teloi.claims.vacancysbert",
 }
 
 METHODS: tuple[Method, ...] = (
@@ -137,6 +139,10 @@ METHODS: tuple[Method, ...] = (
     Method("slm", "recover tokens that were swapped for random ones: MLM without a mask token", "language-modeling", "teloi.methods.pretrain.substitution:SLM", "structural-ssl", "rts"),
     Method("rts", "detect which tokens were replaced by random ones: no vocabulary head, so cheaper", "language-modeling", "teloi.methods.pretrain.substitution:RTS", "structural-ssl", "rts"),
     Method("c-rts", "RTS whose replacements come from the clusters that fool the detector", "language-modeling", "teloi.methods.pretrain.substitution:CRTS", "structural-ssl", "rts"),
+    Method("ssp", "are two sentences from one paragraph? A cross-encoder learns it from documents", "document", "teloi.methods.pretrain.structure:SSP", "structural-ssl", "as2"),
+    Method("sp", "is a sentence from this paragraph? Like ssp, for longer second texts", "document", "teloi.methods.pretrain.structure:SP", "structural-ssl", "as2"),
+    Method("psd", "are two paragraphs from one document? Like ssp, for two long texts", "document", "teloi.methods.pretrain.structure:PSD", "structural-ssl", "as2"),
+    Method("classify", "label texts or pairs of texts: an encoder with a new head", "labelled-text", "teloi.methods.finetune.classify:Classify", "structural-ssl", "bert", ("sequence-classification", "cross-encoder")),
     Method("sft", "imitate the completions: next-token prediction on the answer alone", "prompt-completion", "teloi.methods.finetune.sft:SFT", "tulu3"),
     # against a frozen reference model
     Method("dpo", "raise chosen above rejected, logistic loss on the difference of log-ratios", "preference", "teloi.methods.prefer.dpo:DPO", "dpo-ppo", "dpo", ("sigmoid",)),
