@@ -94,12 +94,16 @@ class GroupObjective(Objective, ABC):
             "truncated": Term((~finished).float(), per="rows", weight=0.0),
         }
 
+    def averaged(self, values: Tensor, batch: TreeBatch, weight: float = 1.0) -> Term:
+        """Values of tokens as a term of the loss: their mean over all tokens of the step."""
+        return Term(values, per="tokens", weight=weight)
+
     def kl_terms(self, models: Models, batch: TreeBatch, logps: Tensor) -> dict[str, Term]:
         """The KL to the reference, a token; nothing where there is no reference."""
         if models.reference is None:
             return {}
         estimate = losses.kl_estimate(logps, models.reference.logps(batch), self.kl_estimator)
-        return {"kl": Term(estimate, per="tokens", weight=self.kl)}
+        return {"kl": self.averaged(estimate, batch, self.kl)}
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class GRPO(GroupObjective):
     Loss: -min(rho A, clip(rho, 1 - clip, 1 + clip_high) A) a token, A the completion's reward centred (and divided by
     the deviation) within its group, rho the ratio to the policy that sampled. `reduction` tokens: mean over all tokens
     of the step (DAPO); rows: mean over completions of their means (the paper); constant: sum over rows times the
-    allowed length (Dr. GRPO).
+    allowed length (Dr. GRPO). The KL is averaged alike.
 
     Use it when a program can say whether an answer is right. Not when rewards are all equal within most groups: then
     nothing is learnt (watch `reward_spread_zero`); start from a model that succeeds sometimes, as after sft."""
@@ -126,20 +130,22 @@ class GRPO(GroupObjective):
     def advantages(self, rewards: Tensor) -> Tensor:
         return losses.group_advantages(rewards, scale=self.scale)
 
+    def averaged(self, values: Tensor, batch: TreeBatch, weight: float = 1.0) -> Term:
+        if self.reduction == "rows":
+            return Term(values / batch.lengths.clamp(min=1)[batch.branch], per="rows", weight=weight)
+        if self.reduction == "constant":
+            return Term(values / self.max_new_tokens, per="rows", weight=weight)
+        return super().averaged(values, batch, weight)
+
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
         logps = models.policy.logps(batch)
         old = batch.tokens.get("old_logps", logps.detach())
         advantages = batch.columns["advantages"].flatten()[batch.branch]
         values = losses.clipped_surrogate(logps, old, advantages, self.clip, self.clip_high)
-        clipped = ((logps.detach() - old).exp() - 1).abs() > self.clip
-        if self.reduction == "rows":
-            policy = Term(values / batch.lengths.clamp(min=1)[batch.branch], per="rows")
-        elif self.reduction == "constant":
-            policy = Term(values / self.max_new_tokens, per="rows")
-        else:
-            policy = Term(values, per="tokens")
+        ratio = (logps.detach() - old).exp()
+        clipped = ((advantages < 0) & (ratio < 1 - self.clip)) | ((advantages > 0) & (ratio > 1 + self.clip_high))
         return {
-            "policy": policy,
+            "policy": self.averaged(values, batch),
             **self.kl_terms(models, batch, logps),
             "clipped": Term(clipped.float(), per="tokens", weight=0.0),
             **self.metrics(batch),
