@@ -27,7 +27,7 @@ from teloi.engine.plan import make_plan
 from teloi.models.attention import TREE
 from teloi.models.roles import REFERENCE_SUMS, CachedReference, LanguageModel, Models
 from teloi.models.scratch import scratch_model, train_tokenizer
-from teloi.models.sequences import ScoredModel, SentenceEncoder
+from teloi.models.sequences import Classifier, ScoredModel, SentenceEncoder
 
 VOCABULARY = 280
 
@@ -77,7 +77,10 @@ def tiny_models(objective: Objective, dtype: torch.dtype = torch.float32) -> Mod
         policy = None
     else:
         model: Any = scratch_model("tiny", processor.tokenizer, objective.architecture).to(dtype=dtype)  # type: ignore[call-arg]
-        policy = SentenceEncoder(model) if objective.architecture == "encoder" else ScoredModel(model)
+        if objective.architecture == "classifier":
+            objective.shape(model, examples_for(objective, 1)[0])
+        roles: Any = {"encoder": SentenceEncoder, "classifier": Classifier}
+        policy = roles.get(objective.architecture, ScoredModel)(model)
     made = Models(policy, processor=processor)
     if "reference" in objective.roles:
         made.reference = CachedReference()
@@ -121,7 +124,7 @@ def random_segments(count: int, tokenizer: Any, seed: int = 0) -> list[Sequence]
 
 
 def random_rows(format: type[Format], count: int, seed: int = 0) -> list[Format]:
-    """Rows of random words and numbers; every other trajectory has an instruction."""
+    """Rows of random words and numbers; every other trajectory has an instruction, there are three labels."""
     draw = np.random.default_rng(seed)
 
     def text() -> str:
@@ -134,7 +137,9 @@ def random_rows(format: type[Format], count: int, seed: int = 0) -> list[Format]
     def row(number: int) -> dict[str, Any]:
         length = int(draw.integers(1, 5))
         return {
-            **{name: text() for name in ("anchor", "positive", "negative", "title")},
+            **{name: text() for name in ("anchor", "positive", "negative", "title", "text", "text_pair")},
+            "label": number % 3,
+            "paragraphs": [f"{text()} and sat on a mat. The cat sat {text()}." for _ in range(length + 1)],
             "skills": [text() for _ in range(length)],
             "states": vectors(length + 1),
             "actions": vectors(length),
@@ -148,10 +153,12 @@ def examples_for(objective: Objective, count: int, seed: int = 0) -> list[Any]:
     """Random examples of the kind that an objective trains on."""
     if objective.architecture == "causal":
         return random_trees(count, branches_of(objective), seed)
-    if objective.architecture in ("encoder", "none"):
+    if objective.architecture in ("encoder", "classifier", "none"):
         assert isinstance(objective.reads, type)
         processor = tiny_processor(objective.architecture)
-        return [objective.encode(row, processor) for row in random_rows(objective.reads, count, seed)]
+        rows = random_rows(objective.reads, max(count, 8), seed)  # fewer may hold one class only
+        examples = [objective.encode(row, processor) for row in rows]
+        return list(objective.prepare(examples, seed) if objective.architecture == "classifier" else examples)[:count]
     return random_segments(count, tiny_processor(objective.architecture).tokenizer, seed)
 
 

@@ -1,9 +1,10 @@
 """The example of masked, encoder and sequence-to-sequence models: one or several named token sequences, padded in a
 batch.
 
-An encoder reads `input_ids`; a masked model has `labels` of the same length over them (and `originals`, where inputs
-were corrupted and the loss asks what they were); a sequence-to-sequence model has `targets` of their own length, which
-its decoder reads shifted. A pair for contrastive training is two sequences."""
+An encoder reads `input_ids` (and `token_type_ids`, which text of a pair each token is of); a masked model has `labels`
+of the same length over them (and `originals`, where inputs were corrupted and the loss asks what they were); a
+sequence-to-sequence model has `targets` of their own length, which its decoder reads shifted. A pair for contrastive
+training is two sequences."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ IGNORED = -100
 SCORED = ("labels", "targets")
 """Sequences that are scored: padding in them is `IGNORED`."""
 
-OVER_INPUTS = ("labels", "originals")
+OVER_INPUTS = ("labels", "originals", "token_type_ids")
 """Sequences that lie over `input_ids`, token by token, so that they cost no computation of their own."""
 
 
@@ -42,6 +43,14 @@ class Sequence:
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything it holds, for hashing and for files."""
         return {**self.ids, **{f"column.{name}": np.asarray(value) for name, value in self.columns.items()}}
+
+
+@dataclass(frozen=True)
+class Labelled(Sequence):
+    """A text, or a pair, with its class: `name` is one of `classes`, column `label` its number among them."""
+
+    name: str = ""
+    classes: tuple[str, ...] = ()
 
 
 class SequenceBatch:

@@ -39,6 +39,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "actions": [[0.0, 0.1], [0.0, 0.1]],
         "instruction": "move it up",
     },
+    "labelled-text": {"text": "A river of a film, and no less dull.", "label": "negative"},
+    "document": {
+        "paragraphs": [
+            "The Loire rises in the south. It is the longest river of France.",
+            "Its valley is known for castles. Kings built them to hunt in the woods.",
+        ]
+    },
     "unpaired-preference": {"prompt": "Name a river in France.", "completion": "The Loire.", "label": True},
 }
 

@@ -30,6 +30,7 @@ LIBRARIES: dict[str, tuple[str, str | None]] = {
     "masked": ("transformers", "fill-mask"),
     "seq2seq": ("transformers", None),
     "encoder": ("sentence-transformers", "sentence-similarity"),
+    "classifier": ("transformers", "text-classification"),
     "none": ("teloi", None),
 }
 """The library that loads what a run leaves, and the hub's tag of its task, by architecture."""

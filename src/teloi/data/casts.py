@@ -8,14 +8,17 @@ kept. What a cast leaves behind it says in `loses`. Rendering messages to text n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from teloi.data.formats import (
     Conversations,
+    Document,
     Format,
     ImplicitPreference,
+    LabelledText,
     LanguageModeling,
     Pair,
     Preference,
@@ -106,6 +109,20 @@ def _listed(row: TitleSkills) -> list[Format]:
     return [Pair(row.title, ", ".join(row.skills), **_about(row))]
 
 
+def _judged(row: UnpairedPreference) -> list[Format]:
+    prompt, completion = (_said(text, row) for text in (row.prompt, row.completion))
+    return [LabelledText(prompt, str(row.label).lower(), completion, **_about(row))]
+
+
+def _laid_out(row: Document) -> list[Format]:
+    return [LanguageModeling("\n\n".join(row.paragraphs), **_about(row))]
+
+
+def _parted(row: LanguageModeling) -> list[Format]:
+    paragraphs = re.split(r"\n\s*\n", _said(row.text, row))
+    return [Document(tuple(paragraphs), **_about(row))]
+
+
 CASTS: tuple[Cast, ...] = (
     Cast(ImplicitPreference, Preference, _common_start),
     Cast(Preference, UnpairedPreference, _both_sides),
@@ -119,6 +136,9 @@ CASTS: tuple[Cast, ...] = (
     Cast(PromptCompletion, Pair, _answer),
     Cast(Preference, Pair, _answers),
     Cast(TitleSkills, Pair, _listed, loses="where one skill ends and the next begins"),
+    Cast(UnpairedPreference, LabelledText, _judged),
+    Cast(Document, LanguageModeling, _laid_out),
+    Cast(LanguageModeling, Document, _parted),
 )
 
 

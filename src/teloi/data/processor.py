@@ -111,6 +111,20 @@ class Processor:
             self.truncated += 1
         return [*front, *ids[: max(room, 0)], *back]
 
+    def encoder_inputs(self, text: str, second: str | None = None) -> dict[str, list[int]]:
+        """What an encoder reads of a text or of a pair: `input_ids`, between the tokenizer's own special tokens, and
+        `token_type_ids` where the tokenizer has them.
+
+        Under "truncate" the longer text of a pair is cut first, until both fit; otherwise raises `Overlong`.
+        """
+        encoded = self.tokenizer(text, second, verbose=False)
+        if (length := len(encoded["input_ids"])) > self.max_length:
+            if self.overlong != "truncate":
+                raise Overlong(0, length, self.max_length)
+            self.truncated += 1
+            encoded = self.tokenizer(text, second, truncation="longest_first", max_length=self.max_length)
+        return {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special tokens and all."""
         text = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -34,8 +34,9 @@ class Encoded:
 _PAST = {"drop": "dropped", "truncate": "truncated", "fail": "refused"}
 
 
-def encode(objective: Objective, rows: Rows, processor: Processor) -> Encoded:
-    """Parse, cast and encode all rows. DataError when a row is malformed or none is left."""
+def encode(objective: Objective, rows: Rows, processor: Processor, training: Sequence[Any] | None = None) -> Encoded:
+    """Parse, cast and encode all rows; held-out ones with the examples that are trained on. DataError when a row is
+    malformed or none is left."""
     truncated = processor.truncated
     encoded = Encoded([], overlong_policy=processor.overlong)
     examples: list[Any] = []
@@ -60,5 +61,8 @@ def encode(objective: Objective, rows: Rows, processor: Processor) -> Encoded:
         )
     if not examples:
         raise DataError(f"{rows.name}: no rows are left, none has a token to learn from")
-    encoded.examples = objective.prepare(examples, seed=0)
+    if training is None:
+        encoded.examples = objective.prepare(examples, seed=0)
+    else:
+        encoded.examples = objective.prepare_held_out(examples, training, seed=0)
     return encoded

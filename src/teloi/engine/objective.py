@@ -97,7 +97,7 @@ class Quotas:
     """Of each stratum; scaled to add up to 1."""
 
 
-Architecture = Literal["causal", "masked", "seq2seq", "encoder", "none"]
+Architecture = Literal["causal", "masked", "seq2seq", "encoder", "classifier", "none"]
 
 
 class Objective:
@@ -118,6 +118,11 @@ class Objective:
     reference_sums: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {}
 
+    def shape(self, model: Any, example: Any) -> None:
+        """Give the model at the start of a run the form that the data asks for (a head of as many outputs as there are
+        classes), before anything is wrapped around it. Draws come from torch's generator. `example` is one of the
+        run."""
+
     def build(self, models: Models) -> nn.Module | None:
         """The objective's own trainable or stateful parts; saved in every checkpoint. `models.example` is one example
         of the run, for shapes that follow the data."""
@@ -129,6 +134,10 @@ class Objective:
     def prepare(self, examples: Sequence[Any], seed: int) -> Sequence[Any]:
         """One pass over all examples before training, e.g. to pair each with another one. Deterministic in `seed`."""
         return examples
+
+    def prepare_held_out(self, examples: Sequence[Any], training: Sequence[Any], seed: int) -> Sequence[Any]:
+        """The same for held-out examples, of which something may have to agree with the prepared training ones."""
+        return self.prepare(examples, seed)
 
     def quotas(self, examples: Sequence[Any]) -> Quotas | None:
         """How batches are to be composed; None: as it comes, every example once in a pass."""

@@ -27,7 +27,7 @@ from teloi.models.load import load_model, load_tokenizer
 from teloi.models.probe import choose_layout, sees_future
 from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
 from teloi.models.scratch import NAMES, scratch_model, scratch_tokenizer, train_tokenizer
-from teloi.models.sequences import ScoredModel, SentenceEncoder
+from teloi.models.sequences import Classifier, ScoredModel, SentenceEncoder
 
 NO_MODEL = "none"
 """Value of `model` where an objective builds all it trains; its tokenizer knows bytes."""
@@ -112,6 +112,8 @@ def make_models(
     model = base.model if model is None else model
     policy = model
     if model is not None:
+        torch.manual_seed(config.seed)
+        objective.shape(model, example)
         if config.gradient_checkpointing:
             with warnings.catch_warnings():
                 # transformers has a new name for it, which its older versions do not know.
@@ -147,6 +149,8 @@ def _role(model: Any, base: Base, chunk: int | None = None) -> Any:
             return SentenceEncoder(model, chunk)
         case "masked" | "seq2seq":
             return ScoredModel(model)
+        case "classifier":
+            return Classifier(model)
         case "none":
             return None
 
@@ -165,7 +169,12 @@ def _without_dropout(model: Any) -> None:
                 setattr(module, name, 0.0)
 
 
-TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "encoder": "FEATURE_EXTRACTION"}
+TASKS = {
+    "causal": "CAUSAL_LM",
+    "seq2seq": "SEQ_2_SEQ_LM",
+    "encoder": "FEATURE_EXTRACTION",
+    "classifier": "SEQ_CLS",
+}
 """peft's names of architectures, where it has one."""
 
 

@@ -9,10 +9,12 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -31,6 +33,7 @@ AUTO = {
     "masked": AutoModelForMaskedLM,
     "seq2seq": AutoModelForSeq2SeqLM,
     "encoder": AutoModel,
+    "classifier": AutoModelForSequenceClassification,
 }
 # What transformers and safetensors raise for files that are missing, broken or not what they say.
 FAILURES = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
@@ -65,10 +68,12 @@ def load_model(
     attn_implementation: str | None = None,
     architecture: str = "causal",
 ) -> PreTrainedModel:
-    """A model of an architecture (causal, masked, seq2seq, encoder) in `dtype`, in evaluation mode.
+    """A model of an architecture (causal, masked, seq2seq, encoder, classifier) in `dtype`, in evaluation mode.
 
     Only safetensors are read and no code of the repository is run. ModelError when there is no such model, when a
-    file is broken, and when the weights do not cover the architecture (else they would silently be random).
+    file is broken, and when the weights do not cover the architecture (else they would silently be random): all but an
+    encoder's pooler, which is never read, and what a classifier has on top of its encoder, drawn from torch's global
+    generator where the checkpoint does not have it.
     """
     path = resolve(name_or_path)
     _check_directory(path)
@@ -81,8 +86,9 @@ def load_model(
             )
     except FAILURES as error:
         raise ModelError(_why(name_or_path, "model", error)) from error
-    # An encoder's pooler is never read: a sentence is the mean of its tokens.
-    missing = sorted(k for k in report["missing_keys"] if architecture != "encoder" or not k.startswith("pooler."))
+    if architecture == "classifier" and type(model.config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        raise ModelError(f"{name_or_path} is no encoder ({type(model).__name__} reads from left to right)")
+    missing = sorted(key for key in report["missing_keys"] if not _may_be_missing(key, architecture, model))
     if missing:
         raise ModelError(
             f"{name_or_path} is no complete {type(model).__name__}: its weights lack {missing[0]}"
@@ -103,6 +109,14 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     except FAILURES as error:
         raise ModelError(_why(name_or_path, "tokenizer", error)) from error
     return tokenizer
+
+
+def _may_be_missing(key: str, architecture: str, model: PreTrainedModel) -> bool:
+    """Whether a weight is of a pooler that is never read, or of a classifier's head, which is trained anew."""
+    if architecture == "encoder":
+        return key.startswith("pooler.")
+    inside = f"{model.base_model_prefix}."
+    return architecture == "classifier" and (not key.startswith(inside) or key.startswith(f"{inside}pooler."))
 
 
 def _check_directory(path: Path) -> None:

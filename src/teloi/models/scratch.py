@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
     BertConfig,
     LlamaConfig,
     PreTrainedModel,
@@ -48,11 +49,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, architecture: str = "
     """A byte-level BPE tokenizer of at most `vocab_size` tokens: it can write any text, and reads it back unchanged.
 
     The same texts in the same order give the same tokenizer. Encoding adds nothing: where a text begins and ends is the
-    caller's business. For a masked model there is a mask token besides, and encoding puts a text between BEGIN and END,
-    which are BERT's [CLS] and [SEP]; for a seq2seq model there are T5's 100 sentinels and UL2's mode tokens. ModelError
-    when `vocab_size` leaves no room for the bytes; DataError without text.
+    caller's business. For a masked model and a classifier there is a mask token besides, and encoding puts a text
+    between BEGIN and END, which are BERT's [CLS] and [SEP]; for a seq2seq model there are T5's 100 sentinels and UL2's
+    mode tokens. ModelError when `vocab_size` leaves no room for the bytes; DataError without text.
     """
-    extra = {"masked": [MASK], "seq2seq": [*SENTINELS, *MODES]}.get(architecture, [])
+    encodes = architecture in ("masked", "classifier")
+    extra = {"seq2seq": [*SENTINELS, *MODES]}.get(architecture, [MASK] if encodes else [])
     specials = [PAD, BEGIN, END, *extra]
     least = len(specials) + len(alphabet := sorted(pre_tokenizers.ByteLevel.alphabet()))
     if vocab_size < least:
@@ -69,12 +71,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, architecture: str = "
         raise DataError("no text to train a tokenizer on")
     bpe.train_from_iterator(chain([first], some), trainer)
     named: dict[str, Any] = {"bos_token": BEGIN, "eos_token": END, "pad_token": PAD, "model_max_length": CONTEXT}
-    if architecture == "masked":
+    if encodes:
         ends = [(token, bpe.token_to_id(token)) for token in (BEGIN, END)]
         bpe.post_processor = processors.TemplateProcessing(
             single=f"{BEGIN} $A {END}", pair=f"{BEGIN} $A {END} $B:1 {END}:1", special_tokens=ends
         )
         named |= {"cls_token": BEGIN, "sep_token": END, "mask_token": MASK}
+        named["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     elif extra:
         named["extra_special_tokens"] = extra
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **named)
@@ -101,17 +104,20 @@ def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
     )
 
 
-def scratch_model(preset: str, tokenizer: PreTrainedTokenizerBase, architecture: str = "causal") -> PreTrainedModel:
-    """A model of a preset's size with random weights, drawn from torch's global generator.
+def scratch_model(
+    size: str | tuple[int, int, int], tokenizer: PreTrainedTokenizerBase, architecture: str = "causal"
+) -> PreTrainedModel:
+    """A model with random weights, drawn from torch's global generator, of a preset's size or of one of its own: width,
+    layers, heads.
 
-    causal: Llama; masked and encoder: BERT; seq2seq: T5 (v1.1), with half the layers in each stack. ModelError for
-    "hashed" where no encoder is wanted.
+    causal: Llama; masked, encoder and classifier: BERT; seq2seq: T5 (v1.1), with half the layers in each stack.
+    ModelError for "hashed" where no encoder is wanted.
     """
-    if preset == HASHED:
+    if size == HASHED:
         if architecture != "encoder":
             raise ModelError(f"scratch:{HASHED} is an encoder, and this method trains a {architecture} model")
         return HashedModel(HashedConfig(vocab_size=len(tokenizer)))
-    width, layers, heads, _ = PRESETS[preset]
+    width, layers, heads = PRESETS[size][:3] if isinstance(size, str) else size
     special = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
@@ -134,8 +140,10 @@ def scratch_model(preset: str, tokenizer: PreTrainedTokenizerBase, architecture:
                 tie_word_embeddings=True,
                 **special,
             )
-        case "masked" | "encoder":
-            auto = AutoModelForMaskedLM if architecture == "masked" else AutoModel
+        case "masked" | "encoder" | "classifier":
+            auto = {"masked": AutoModelForMaskedLM, "classifier": AutoModelForSequenceClassification}.get(
+                architecture, AutoModel
+            )
             config = BertConfig(
                 hidden_size=width,
                 intermediate_size=4 * width,

@@ -1,12 +1,13 @@
 """Masked, sequence-to-sequence and encoder models as objectives see them, on batches of `Sequence`.
 
 Names of sequences: a masked model reads `input_ids` and is scored on `labels` of the same length; a
-sequence-to-sequence model reads `input_ids` and is scored on its decoder's `targets`; an encoder embeds any of them."""
+sequence-to-sequence model reads `input_ids` and is scored on its decoder's `targets`; an encoder embeds any of them; a
+classifier reads `input_ids`, of a pair of texts with `token_type_ids`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,9 @@ from transformers import PreTrainedModel
 
 from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch
 from teloi.data.processor import Processor
+from teloi.errors import ModelError
 from teloi.losses.logps import logps_from_logits
+from teloi.models.roles import evaluation
 
 
 class ScoredModel:
@@ -115,6 +118,52 @@ class SentenceEncoder:
         return pooled
 
 
+class Classifier:
+    """An encoder with a head that says which of c classes a text or a pair of texts belongs to. b: rows of a batch.
+
+    The head is the architecture's own in transformers: in BERT's kind the first token's state through linear, tanh,
+    dropout and linear."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        peft: Any = model
+        self.inner: Any = peft.get_base_model() if hasattr(peft, "get_base_model") else model
+        self.reads = ["input_ids"]
+        if getattr(self.inner.config, "type_vocab_size", 0) > 1:
+            self.reads.append("token_type_ids")
+
+    def logits(self, batch: SequenceBatch) -> Float[Tensor, "b c"]:
+        """One row of logits an example."""
+        arguments = {name: batch.ids[name] for name in self.reads if name in batch.ids}
+        logits: Tensor = self.model(**arguments, attention_mask=batch.mask["input_ids"]).logits
+        return logits
+
+
+def set_classes(model: PreTrainedModel, names: Several[str]) -> None:
+    """Make a classifier tell these classes apart. Where it has another number of them, its last layer is drawn anew.
+
+    ModelError where no layer is as wide as its classes are many."""
+    config = model.config
+    if config.num_labels != len(names):
+        inside = f"{model.base_model_prefix}."
+        last = [
+            (path, layer)
+            for path, layer in model.named_modules()
+            if isinstance(layer, nn.Linear) and layer.out_features == config.num_labels and not path.startswith(inside)
+        ]
+        if not last:
+            raise ModelError(f"the head of {type(model).__name__} cannot be given {len(names)} classes")
+        path, layer = last[-1]
+        made = nn.Linear(layer.in_features, len(names), layer.bias is not None, layer.weight.device, layer.weight.dtype)
+        nn.init.normal_(made.weight, std=getattr(config, "initializer_range", 0.02))
+        if layer.bias is not None:
+            nn.init.zeros_(made.bias)
+        model.set_submodule(path, made)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    vars(model)["num_labels"] = len(names)
+
+
 def embed_texts(
     encoder: SentenceEncoder, processor: Processor, texts: Several[str], tokens: int = 8192
 ) -> NDArray[np.float32]:
@@ -123,17 +172,38 @@ def embed_texts(
         Sequence({"input_ids": np.asarray(processor.sentence_ids(processor.bare_ids(text)), np.int32)})
         for text in texts
     ]
+    return _in_batches(encoder.model, encoder.embed, made, tokens)
+
+
+def class_logits(
+    classifier: Classifier,
+    processor: Processor,
+    texts: Several[str],
+    seconds: Several[str] | None = None,
+    tokens: int = 8192,
+) -> NDArray[np.float32]:
+    """Logits of some texts, or of pairs with `seconds`, [n c]; at most `tokens` of padded batches at a time, without
+    gradients."""
+    others: Several[str | None] = seconds if seconds is not None else [None] * len(texts)
+    made = [
+        Sequence({name: np.asarray(ids, np.int32) for name, ids in processor.encoder_inputs(text, other).items()})
+        for text, other in zip(texts, others, strict=True)
+    ]
+    return _in_batches(classifier.model, classifier.logits, made, tokens)
+
+
+def _in_batches(
+    model: PreTrainedModel, read: Callable[[SequenceBatch], Tensor], made: Several[Sequence], tokens: int
+) -> NDArray[np.float32]:
+    """What is read of each example, the model in evaluation mode; batches are of neighbours in length."""
     order = sorted(range(len(made)), key=lambda i: made[i].size)
     found: dict[int, NDArray[np.float32]] = {}
-    training = encoder.model.training
-    encoder.model.eval()
-    with torch.no_grad():
+    with evaluation(model):
         while order:
             size = max(1, tokens // max(1, made[order[-1]].size))
             part, order = order[-size:], order[:-size]
-            vectors = encoder.embed(SequenceBatch([made[i] for i in part], device=encoder.model.device))
-            found.update(zip(part, vectors.float().cpu().numpy(), strict=True))
-    encoder.model.train(training)
+            values = read(SequenceBatch([made[i] for i in part], device=model.device))
+            found.update(zip(part, values.float().cpu().numpy(), strict=True))
     return np.stack([found[i] for i in range(len(made))])
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from teloi.data.formats.base import Format, Message, Text
+from teloi.data.formats.labelled import Document, LabelledText
 from teloi.data.formats.pairs import Pair, TitleSkills
 from teloi.data.formats.text import (
     Conversations,
@@ -30,8 +31,10 @@ from teloi.data.formats.trajectories import Trajectory
 __all__ = [
     "FORMATS",
     "Conversations",
+    "Document",
     "Format",
     "ImplicitPreference",
+    "LabelledText",
     "LanguageModeling",
     "Message",
     "Pair",
@@ -54,6 +57,8 @@ _ORDER: tuple[type[Format], ...] = (
     Pair,
     TitleSkills,
     Trajectory,
+    Document,
+    LabelledText,
     LanguageModeling,
     Conversations,
     PromptOnly,
