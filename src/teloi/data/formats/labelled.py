@@ -42,7 +42,7 @@ class LabelledText(Format):
 
 @dataclass(frozen=True)
 class Document(Format):
-    """A document as the list of its paragraphs."""
+    """A document as the list of its paragraphs, which may be empty."""
 
     name: ClassVar[str] = "document"
     needs: ClassVar[tuple[str, ...]] = ("paragraphs",)
@@ -58,8 +58,6 @@ class Document(Format):
         paragraphs = value_in(row, "paragraphs", cls)
         if not isinstance(paragraphs, list | tuple):
             raise RowError(f"column 'paragraphs' is {kind(paragraphs)}, not a list of texts")
-        if not paragraphs:
-            raise RowError(empty("paragraphs"))
         for number, paragraph in enumerate(paragraphs, 1):
             if not isinstance(paragraph, str):
                 raise RowError(f"column 'paragraphs', entry {number} is {kind(paragraph)}, not text")
