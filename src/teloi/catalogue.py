@@ -126,6 +126,7 @@ PAPERS = _by_slug(
 CLAIMS: dict[str, str] = {
     "pedagogy": "teloi.claims.pedagogy",
     "vacancysbert": "teloi.claims.vacancysbert",
+    "ul2": "teloi.claims.ul2",
 }
 
 METHODS: tuple[Method, ...] = (

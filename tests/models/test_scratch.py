@@ -62,6 +62,11 @@ def test_presets_grow_and_know_their_special_tokens(preset: str) -> None:
     assert all(count > 5 * sum(p.numel() for p in scratch_model(name, TOKENIZER).parameters()) for name in smaller)
 
 
+def test_a_size_of_its_own() -> None:
+    config = scratch_model((32, 4, 2), train_tokenizer(TEXTS, 500, "seq2seq"), "seq2seq").config
+    assert (config.d_model, config.num_layers, config.num_decoder_layers, config.num_heads) == (32, 2, 2, 2)
+
+
 def test_model_and_tokenizer_load_in_plain_transformers(tmp_path_factory: pytest.TempPathFactory) -> None:
     place = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
