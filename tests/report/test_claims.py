@@ -124,3 +124,19 @@ def test_figure_shows_every_seed(tmp_path: Path):
     assert text.count("<use ") >= 16
     assert "new (1 collapsed)" in text
     assert "not reproduced" in text
+
+
+def test_a_figure_of_many_panels_has_rows(tmp_path: Path):
+    result = made()
+    share = result["metrics"][0]
+    names = [f"share {i}" for i in range(5)]
+    result["metrics"] = [{**share, "name": name, "label": name} for name in names]
+    result["expectations"] = [{**result["expectations"][0], "metric": name} for name in names]
+    for arm in result["arms"]:
+        for one in arm["runs"]:
+            one["metrics"] = dict.fromkeys(names, one["metrics"]["share"])
+    text = claim_figure(result, tmp_path / "figure.svg").read_text()
+    assert len(re.findall(r'<g id="axes_\d+"', text)) == 5
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    assert size is not None
+    assert float(size[1]) / 72 == pytest.approx(2.2 + 3 * 3.4)  # inches: three panels beside each other

@@ -142,16 +142,20 @@ def with_table(text: str, made: str) -> str:
 def claim_figure(result: Result, path: str | Path) -> Path:
     """A panel for each metric that expectations name: a dot a seed, a tick at the mean, the arms in their order.
 
-    Hollow dots are collapsed runs. The suffix of `path` chooses the format.
+    Hollow dots are collapsed runs. More than four panels stand in rows. The suffix of `path` chooses the format.
     """
     from teloi.report.figures import LIGHT, _figure, _save, _style
 
     metrics = _judged_metrics(result)
     with _style(LIGHT):
-        fig = _figure(2.2 + 3.4 * len(metrics), 1.1 + 0.34 * len(result["arms"]))
-        axes = fig.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
-        for ax, metric in zip(axes, metrics, strict=True):
+        rows = math.ceil(len(metrics) / 4)
+        columns = math.ceil(len(metrics) / rows)
+        fig = _figure(2.2 + 3.4 * columns, 0.3 + rows * (0.8 + 0.34 * len(result["arms"])))
+        axes = list(fig.subplots(rows, columns, squeeze=False, sharey=True).flat)
+        for ax, metric in zip(axes, metrics, strict=False):
             _panel(ax, result, metric, LIGHT)
+        for ax in axes[len(metrics) :]:
+            ax.remove()
         fig.suptitle(f"{result['claim']}: {verdict(result)}", fontsize=10)
         return _save(fig, Path(path))
 
