@@ -119,7 +119,12 @@ def test_a_killed_claim_goes_on_and_leaves_no_process(directory: Path, measure: 
     code = f"from teloi.claims.running import *; run({TINY!r}, Settings(directory=Path({str(directory / 'runs')!r})))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         log = directory / "log"
-        until(lambda: log.exists() and any(line[:2] == ["new", "1"] for line in lines(directory)))
+
+        def both_are_at_work() -> bool:
+            there = lines(directory) if log.exists() else []
+            return any(line[:2] == ["new", "1"] for line in there) and len({line[2] for line in there}) == 2
+
+        until(both_are_at_work)
         process.send_signal(signal.SIGKILL)
     finished = {path.relative_to(directory) for path in directory.rglob("runs/**/*.json")}
     workers = {int(line[2]) for line in lines(directory)}
@@ -153,8 +158,8 @@ def test_a_collapsed_run_counts(directory: Path, measure: Callable[..., dict[str
     ("trouble", "error", "says"),
     [
         ("no data", TeloiError, "^new, seed 1: there is no data: fetch some$"),
-        ("bug", RuntimeError, "(?s)arm='new', seed=1.*ZeroDivisionError"),
-        ("death", RuntimeError, "arm='new', seed=1.* ended without a word"),
+        ("bug", RuntimeError, "(?s)^new, seed 1 failed.*ZeroDivisionError"),
+        ("death", RuntimeError, "^the process of new, seed 1 ended without a word"),
     ],
 )
 def test_trouble_ends_the_claim(

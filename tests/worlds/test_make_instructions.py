@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from teloi.jobs import one_by_one
 from teloi.worlds import make_instructions
 from teloi.worlds.instructions import KINDS, satisfied
 from teloi.worlds.make_instructions import Prompt, prompts, questions, rows, write
@@ -81,24 +82,15 @@ def test_a_prompt_is_asked_until_it_has_a_pair(monkeypatch: pytest.MonkeyPatch, 
     }
     seen: list[int] = []
 
-    def answer(texts: list[str], seed: int) -> list[list[tuple[str, bool]]]:
+    def answer(chunk: tuple[list[str], int]) -> list[list[tuple[str, bool]]]:
+        texts, seed = chunk
         seen.append(seed)
         return [[(reply, True) for reply in script[text]] for text in texts]
-
-    class Pool:
-        map = map
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-        def __enter__(self) -> type[Pool]:
-            return Pool
-
-        def __exit__(self, *args: object) -> None: ...
 
     (tmp_path / "SOURCE").write_text("a test")
     monkeypatch.setattr(make_instructions, "path", lambda: tmp_path)
     monkeypatch.setattr(make_instructions, "answer", answer)
-    monkeypatch.setattr(make_instructions, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(make_instructions, "in_parallel", lambda work, items, jobs, name: one_by_one(work, items, name))
     make_instructions.answer_all(asked, seed=3, processes=2)
     assert [len(p.replies) for p in asked] == [2, 3, 2]
     assert len(set(seen)) == 3, "every round draws anew"

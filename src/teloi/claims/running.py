@@ -9,19 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import os
 import platform
-import signal
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +24,12 @@ from teloi.claims.claim import Claim, Judgement, Outcome, Run, judge
 from teloi.claims.results import file_hash
 from teloi.engine.directory import writing
 from teloi.engine.progress import bar, say
-from teloi.errors import NonFinite, TeloiError, UsageError
+from teloi.errors import NonFinite, UsageError
 from teloi.files import write_text
+from teloi.jobs import in_parallel, one_by_one
 
 Record = dict[str, Any]
 """What is kept of a run; JSON."""
-
-Answer = tuple[str, Any]
-"""What came of a run: ("done", its record), ("error", a line for a person) or ("bug", a traceback)."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +72,21 @@ def run(module: str, settings: Settings, command: str = "") -> dict[str, Any]:
     missing = [one for one in runs if not record_path(one).exists()]
     there = f", {len(runs) - len(missing)} more are there already" if len(missing) < len(runs) else ""
     say(f"{claim.slug}: {len(missing)} runs of {len(claim.arms)} arms and {len(seeds)} seeds{there}")
+    work = partial(execute, module)
+
+    def prepared(one: Run) -> bool:
+        """A seed's arms wait for its preparation."""
+        return one.arm is None or claim.prepare is None or record_path(replace(one, arm=None)).exists()
+
     with bar(len(missing), claim.slug) as advance:
-        made = one_by_one(claim, missing) if settings.quick else in_parallel(module, missing, settings.jobs)
+        made = (
+            one_by_one(work, missing, title)
+            if settings.quick
+            else in_parallel(work, missing, settings.jobs, title, ready=prepared)
+        )
         for one, record in made:
             write_text(record_path(one), json.dumps(record, indent=1, allow_nan=False) + "\n")
-            advance(f"{one.arm or 'preparation'}, seed {one.seed}")
+            advance(title(one))
     records = [json.loads(record_path(one).read_text(encoding="utf-8")) for one in runs]
     return {
         "claim": claim.slug,
@@ -159,11 +161,9 @@ def versions() -> dict[str, str]:
     return {"teloi": teloi.__version__, "python": platform.python_version(), **{n: version(n) for n in libraries}}
 
 
-# -- one run
-
-
-def execute(claim: Claim, one: Run) -> Answer:
+def execute(module: str, one: Run) -> Record:
     """One run in this process. A loss that stops being a number is a result; whatever else fails ends the claim."""
+    claim = load(module)
     started = time.process_time()  # seconds of its one thread, also where others want the processor
     found, failed = Outcome({}), None
     try:
@@ -171,13 +171,11 @@ def execute(claim: Claim, one: Run) -> Answer:
             found = claim.run(one)
         elif claim.prepare is not None:
             claim.prepare(one)
-    except TeloiError as error:
-        if one.arm is None or not isinstance(error, NonFinite):
-            return "error", str(error)
+    except NonFinite as error:
+        if one.arm is None:
+            raise
         failed = str(error)
-    except Exception:
-        return "bug", traceback.format_exc()
-    return "done", {
+    return {
         "arm": one.arm,
         "seed": one.seed,
         "metrics": {name: float(value) if math.isfinite(value) else None for name, value in found.metrics.items()},
@@ -188,84 +186,6 @@ def execute(claim: Claim, one: Run) -> Answer:
     }
 
 
-def taken(one: Run, answer: Answer) -> Record:
-    """The record in an answer; raises what it holds instead of one."""
-    what, content = answer
-    if what == "error":
-        raise TeloiError(f"{one.arm or 'preparation'}, seed {one.seed}: {content}")
-    if what == "bug":
-        raise RuntimeError(f"{one} failed:\n{content}")
-    return content  # type: ignore[no-any-return]
-
-
-# -- many runs
-
-
-def one_by_one(claim: Claim, runs: Sequence[Run]) -> Iterator[tuple[Run, Record]]:
-    """Every run with its record, in this process."""
-    for one in runs:
-        yield one, taken(one, execute(claim, one))
-
-
-def in_parallel(module: str, runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Record]]:
-    """Every run with its record, so many at a time, as they end. A seed's arms wait for its preparation."""
-    blocked = {one.seed for one in runs if one.arm is None}
-    waiting, busy = list(runs), dict[Connection, Run]()
-    with workers(module, min(jobs, len(runs))) as pipes:
-        idle = list(pipes)
-        while waiting or busy:
-            ready = [one for one in waiting if one.arm is None or one.seed not in blocked]
-            for one in ready[: len(idle)]:
-                waiting.remove(one)
-                pipe = idle.pop()
-                pipe.send(one)
-                busy[pipe] = one
-            ended = set(wait(list(busy)))
-            for pipe in [pipe for pipe in busy if pipe in ended]:
-                one = busy.pop(pipe)
-                try:
-                    record = taken(one, pipe.recv())
-                except (EOFError, ConnectionError):
-                    raise RuntimeError(f"the process of {one} ended without a word: out of memory?") from None
-                idle.append(pipe)
-                if one.arm is None:
-                    blocked.remove(one.seed)
-                yield one, record
-
-
-@contextmanager
-def workers(module: str, count: int) -> Iterator[list[Connection]]:
-    """Pipes to so many processes that execute what is sent to them; they end with the block, or with this process."""
-    context = get_context("spawn")
-    started: list[tuple[BaseProcess, Connection]] = []
-    # A thread each: what torch and NumPy read when the process imports them.
-    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(threads, "1"))
-    try:
-        for _ in range(count):
-            here, there = context.Pipe()
-            process: BaseProcess = context.Process(target=_serve, args=(module, there), daemon=True)
-            process.start()
-            there.close()
-            started.append((process, here))
-    finally:
-        for name, value in threads.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-    try:
-        yield [pipe for _, pipe in started]
-    finally:
-        for process, pipe in started:
-            pipe.close()
-            process.terminate()
-            process.join()
-
-
-def _serve(module: str, pipe: Connection) -> None:
-    """A worker: one run after the other, until nobody is at the other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the command, which ends its workers
-    claim = load(module)
-    try:
-        while True:
-            pipe.send(execute(claim, pipe.recv()))
-    except (EOFError, ConnectionError):
-        return
+def title(one: Run) -> str:
+    """A run in the words of a message."""
+    return f"{one.arm or 'preparation'}, seed {one.seed}"

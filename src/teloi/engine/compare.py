@@ -16,7 +16,6 @@ from teloi.data.read import Rows, read
 from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
 from teloi.engine.dataset import Encoded, encode
 from teloi.engine.directory import check_writable, occupied, writing
-from teloi.engine.jobs import default_jobs, run_all
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.metrics import Evaluator, Measured
 from teloi.engine.objective import Ledger
@@ -26,6 +25,7 @@ from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models
 from teloi.errors import DataError, NonFinite, UsageError
 from teloi.files import write_text
+from teloi.jobs import default_jobs, in_parallel, one_by_one
 from teloi.models.roles import merged
 
 RESULTS = "results.json"
@@ -104,7 +104,18 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
             )
         items = [(place, seed) for place in range(len(arms)) for seed in range(config.seeds)]
         jobs = config.jobs or default_jobs()
-        for (place, _), (run, texts) in run_all(lambda item: prepared[item[0]].run(item[1], evaluator), items, jobs):
+
+        def work(item: tuple[int, int]) -> tuple[dict[str, Any], list[str] | None]:
+            place, seed = item
+            return prepared[place].run(seed, evaluator)
+
+        def name(item: tuple[int, int]) -> str:
+            place, seed = item
+            return f"{arms[place].name}, seed {seed}"
+
+        # Forked, for the model, the examples and the reference's sums are held once and never sent.
+        made = one_by_one(work, items, name) if jobs == 1 else in_parallel(work, items, jobs, name, fork=True)
+        for (place, _), (run, texts) in made:
             runs = results["arms"][1 + place]["runs"]
             runs.append(run)
             runs.sort(key=lambda run: run["seed"])

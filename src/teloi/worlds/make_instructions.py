@@ -16,11 +16,9 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from teloi.generate.local import sample
+from teloi.jobs import in_parallel
 from teloi.models.embedded import NAME, path
 from teloi.models.load import load_model, load_tokenizer
 from teloi.worlds.instructions import KINDS, check, describe, request, satisfied, words
@@ -134,12 +133,12 @@ def prompts(seed: int) -> list[Prompt]:
 
 @cache
 def _embedded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    torch.set_num_threads(1)  # several processes of one thread answer more than one of several
     return load_model(NAME, dtype=torch.bfloat16), load_tokenizer(NAME)
 
 
-def answer(texts: Sequence[str], seed: int) -> list[list[tuple[str, bool]]]:
-    """The embedded model's replies to each text, `SAMPLES` of them, with whether each ended by itself."""
+def answer(chunk: tuple[Sequence[str], int]) -> list[list[tuple[str, bool]]]:
+    """The embedded model's replies to each text, `SAMPLES` of them by this seed, with whether each ended by itself."""
+    texts, seed = chunk
     model, tokenizer = _embedded()
     ids: list[Any] = [
         tokenizer.apply_chat_template(
@@ -157,16 +156,18 @@ def answer(texts: Sequence[str], seed: int) -> list[list[tuple[str, bool]]]:
 def answer_all(asked: Sequence[Prompt], seed: int, processes: int) -> None:
     """Answer every prompt until it has a pair, `ROUNDS` times at most."""
     path()  # fetched here, once, rather than by every process
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for number in range(ROUNDS):
-            open_ones = [prompt for prompt in asked if not prompt.pairs()]
-            chunks = [open_ones[start : start + CHUNK] for start in range(0, len(open_ones), CHUNK)]
-            seeds = [seed * 1_000_000 + number * 1_000 + index for index in range(len(chunks))]
-            texts = [[prompt.text for prompt in chunk] for chunk in chunks]
-            for done, (chunk, rows) in enumerate(zip(chunks, pool.map(answer, texts, seeds), strict=True), start=1):
-                for prompt, replies in zip(chunk, rows, strict=True):
-                    prompt.replies += replies
-                print(f"round {number + 1}: {done} of {len(chunks)} chunks", file=sys.stderr, flush=True)
+    for number in range(ROUNDS):
+        open_ones = [prompt for prompt in asked if not prompt.pairs()]
+        chunks = {
+            seed * 1_000_000 + number * 1_000 + index: open_ones[start : start + CHUNK]
+            for index, start in enumerate(range(0, len(open_ones), CHUNK))
+        }
+        questions = [([prompt.text for prompt in chunk], own) for own, chunk in chunks.items()]
+        answered = in_parallel(answer, questions, processes, lambda question: f"the chunk of seed {question[1]}")
+        for done, ((_, own), rows) in enumerate(answered, start=1):
+            for prompt, replies in zip(chunks[own], rows, strict=True):
+                prompt.replies += replies
+            print(f"round {number + 1}: {done} of {len(chunks)} chunks", file=sys.stderr, flush=True)
 
 
 def rows(asked: Iterable[Prompt]) -> list[dict[str, Any]]:
