@@ -227,3 +227,13 @@ def gradients(run: Trainer) -> list[Tensor]:
     run.optimizer.register_step_pre_hook(keep)
     list(run.run())
     return collected
+
+
+def final_weights(objective: Objective) -> list[Tensor]:
+    """All weights after two steps of eight, whole. Plain descent: Adam would make steps of the noise of a gradient that
+    is zero by its mathematics."""
+    run = make_trainer(objective, tiny_models(objective), examples_for(objective, 16), max_grad_norm=1.0)
+    run.optimizer = torch.optim.SGD(run.masters.tensors, lr=0.1)  # type: ignore[assignment]
+    run.peak_rates = [0.1]
+    list(run.run())
+    return [parameter.detach() for module in run.trained().trained for parameter in module.parameters()]

@@ -1,25 +1,26 @@
-"""Run by test_processes.py under torchrun: two steps of every objective, the main process writes the gradients."""
+"""Run by test_processes.py under torchrun: two steps of every objective, the main process writes what came of them."""
 
 from __future__ import annotations
 
 import sys
 
-from accelerate import PartialState
 from safetensors.torch import save_file
 from torch import Tensor
 
-from teloi.engine.processes import leave
-from tests.engine.conftest import OBJECTIVES, make, two_steps
+from teloi.engine.processes import is_main, leave
+from tests.engine.conftest import OBJECTIVES, final_weights, make, two_steps
 
 
-def main(path: str) -> None:
+def main(what: str, path: str) -> None:
+    compute = {"gradients": two_steps, "weights": final_weights}[what]
     tensors: dict[str, Tensor] = {}
     for method in OBJECTIVES:
-        tensors |= {f"{method.name}.{i}": gradient for i, gradient in enumerate(two_steps(make(method)))}
-    if PartialState().is_main_process:
+        found = compute(make(method))
+        tensors |= {f"{method.name}.{i}": tensor.clone() for i, tensor in enumerate(found)}
+    if is_main():
         save_file(tensors, path)
     leave()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

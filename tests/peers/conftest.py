@@ -201,7 +201,7 @@ def take_step(objective: Objective, models: Models, trees: Sequence[Tree]) -> Ou
     counts = {unit: sum(batch.counts[unit] for batch in batches) for unit in batches[0].counts}
     total = 0.0
     for batch, now in zip(batches, moments, strict=True):
-        loss, _ = step(batch, now, counts)
+        loss, _ = step.shares(batch, now, counts)
         loss.backward()
         total += loss.item()
     return Outcome.of(models.policy.model, total)

@@ -84,7 +84,7 @@ def test_the_whole_pipeline(objective: InBatch, theirs_is: str, chunk: int | Non
     ]
     now = Now(0, 1, places=tuple(range(len(rows))))
     batch = objective.collate([objective.encode(row, processor) for row in rows], now, "cpu")
-    ours, _ = Step(models, objective)(batch, now, batch.counts)
+    ours, _ = Step(models, objective).shares(batch, now, batch.counts)
     ours.backward()
     gradients = {name: p.grad for name, p in encoder.model.named_parameters() if p.grad is not None}
 

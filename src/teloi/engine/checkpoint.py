@@ -10,28 +10,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
+
+from teloi.engine.sharding import fill, like, whole
 
 STATE = "state.json"
 TENSORS = "tensors.safetensors"
 
 
-def save(
-    directory: Path, step: int, tensors: Mapping[str, Tensor], optimizer: Optimizer, state: Mapping[str, Any]
-) -> Path:
+def snapshot(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Tensor]:
+    """What `save` writes: these tensors and the optimiser's, whole. Where they are sharded every process must ask."""
+    return {name: whole(t.detach()).contiguous() for name, t in (*tensors.items(), *_moments(optimizer).items())}
+
+
+def save(directory: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
     """Write `directory/step-N`, then forget the older ones. `state` must be JSON."""
     final = directory / f"step-{step:08d}"
     temporary = directory / f".step-{step:08d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    # Safetensors refuses tensors that share memory (tied heads): one copy each.
-    save_file(
-        {name: t.detach().contiguous() for name, t in (*tensors.items(), *_moments(optimizer).items())},
-        temporary / TENSORS,
-    )
+    save_file(dict(tensors), temporary / TENSORS)
     (temporary / STATE).write_text(json.dumps({**state, "step": step}))
     for path in (temporary / TENSORS, temporary / STATE, temporary):
         _sync(path)
@@ -52,14 +52,13 @@ def latest(directory: Path) -> Path | None:
 def load(path: Path, tensors: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Any]:
     """Fill `tensors` and the optimiser in place; returns the state given to `save`, with its `step`."""
     saved = load_file(path / TENSORS)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(saved[name])
+    for name, tensor in tensors.items():
+        fill(tensor, saved[name])
     for index, parameter in enumerate(_parameters(optimizer)):
         prefix = f"optimizer.{index}."
         found = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
         if found:
-            optimizer.state[parameter] = {n: t if n == "step" else t.to(parameter.device) for n, t in found.items()}
+            optimizer.state[parameter] = {n: t if n == "step" else like(parameter, t) for n, t in found.items()}
     state: dict[str, Any] = json.loads((path / STATE).read_text())
     return state
 

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from transformers import get_scheduler
 
@@ -25,10 +24,13 @@ from teloi.engine.config import TrainConfig
 from teloi.engine.objective import Ledger, Now, Objective
 from teloi.engine.plan import Plan
 from teloi.engine.precision import Masters
-from teloi.engine.processes import Gather, share
+from teloi.engine.processes import Gather, accelerator, share
+from teloi.engine.sharding import Twin, gathered
 from teloi.engine.step import Step, averages
 from teloi.errors import NonFinite
 from teloi.models.roles import Models, evaluation
+
+T = TypeVar("T")
 
 SAVE_SECONDS = 300.0
 """Time between checkpoints when `save_steps` is not set."""
@@ -60,13 +62,18 @@ class Trainer:
     ledger: Ledger = field(default_factory=Ledger)
 
     def __post_init__(self) -> None:
-        # The loss decides which parameters it touches (a masked model's vocabulary head is idle under a detector's
-        # head): those it leaves alone get no gradient, and so no update, on one process and on many.
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+        self.accelerator = accelerator()
         self.models.processes, self.models.gather = self.accelerator.num_processes, Gather(self.accelerator)
         step = Step(self.models, self.objective).to(self.accelerator.device)
-        self.step: nn.Module = self.accelerator.prepare(step)
+        self.shares = step.shares
+        self.sharded = self.accelerator.is_fsdp2
+        self.step: nn.Module
+        if self.sharded:
+            self.twin = Twin(self.models, step)
+            # Accelerate shards a model together with an optimiser only; ours is made of the shards.
+            self.step, _ = self.accelerator.prepare(step, torch.optim.SGD(step.parameters()))
+        else:
+            self.step = self.accelerator.prepare(step)
         self.masters = Masters(step.parameters())
         self.optimizer = self._optimizer()
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -117,9 +124,24 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of the step that was just done."""
         assert self.checkpoints is not None
+        tensors = checkpoint.snapshot(self.state(), self.optimizer)
         if self.accelerator.is_main_process:
-            checkpoint.save(self.checkpoints, self.done, self.state(), self.optimizer, {"ledger": asdict(self.ledger)})
+            checkpoint.save(self.checkpoints, self.done, tensors, {"ledger": asdict(self.ledger)})
         self.hooks.saved(self.done)
+
+    def without_gradients(self, work: Callable[..., T], *inputs: Any) -> T:
+        """`work(*inputs)` where it may read the models: whole weights, evaluation mode."""
+
+        def with_whole_weights() -> T:
+            with gathered(self.step):
+                return work(*inputs)
+
+        with evaluation(self.step):
+            return self.step(with_whole_weights)  # type: ignore[no-any-return]
+
+    def trained(self) -> Models:
+        """The models as training has left them, whole on every process; all must ask."""
+        return self.twin.filled(self.models, self.step) if self.sharded else self.models
 
     def _phase(self, step: int) -> Record:
         """One step of the plan: what the objective makes of the examples drawn for it, and the updates on that."""
@@ -130,8 +152,9 @@ class Trainer:
         self.ledger.rows += len(drawn)
         sizes = [example.size for example in drawn]
         mine = share(range(len(drawn)), sizes, now.rank, self.accelerator.num_processes)
-        with evaluation(self.step):
-            examples = self.objective.rollout(self.models, [drawn[i] for i in mine], replace(now, places=tuple(mine)))
+        examples = self.without_gradients(
+            self.objective.rollout, self.models, [drawn[i] for i in mine], replace(now, places=tuple(mine))
+        )
         phase = self.objective.phase
         records = []
         for epoch in range(phase.epochs):
@@ -157,10 +180,13 @@ class Trainer:
             for m, micro in enumerate(micros)
         ]
         counts = self._sum([batch.counts | {"positions": batch.size} for batch in batches])
+        rounds = self._rounds(len(batches))
         sums = [
-            self._differentiate(batch, replace(now, micro=m), counts, m + 1 == len(batches))
-            for m, batch in enumerate(batches)
+            self._differentiate(batches[m], replace(now, micro=m), counts, last=m + 1 == rounds)
+            for m in range(len(batches))
         ]
+        for m in range(len(batches), rounds):
+            self._differentiate(batches[-1], replace(now, micro=m), counts, last=m + 1 == rounds, weight=0)
         totals = averages(self._sum(sums))
         norm = float(self.masters.clip(self.config.max_grad_norm))
         if not math.isfinite(totals["loss"]) or not math.isfinite(norm):
@@ -184,15 +210,24 @@ class Trainer:
         self.ledger.scored_tokens += int(counts.get("tokens", 0))
         return {**totals, "grad_norm": norm, "learning_rate": self.peak_rates[0] * rate}
 
-    def _differentiate(self, batch: Any, now: Now, counts: Mapping[str, float], last: bool) -> Record:
+    def _rounds(self, micro_batches: int) -> int:
+        """Micro-batches of this step, here or where there are most: shards are gathered in every one of them, so that
+        no process may take fewer."""
+        if not self.sharded:
+            return micro_batches
+        return int(self.accelerator.gather(torch.tensor([micro_batches], device=self.accelerator.device)).max())
+
+    def _differentiate(
+        self, batch: Any, now: Now, counts: Mapping[str, float], last: bool, weight: float = 1
+    ) -> Record:
         """Add a micro-batch's part to the gradient of the step; its part of the step's terms."""
         alone = self.accelerator.num_processes == 1
         with nullcontext() if last or alone else self.accelerator.no_sync(self.step):
             if last and not alone:
                 self.masters.release()
-            loss, shares = self.step(batch, now, counts)
+            loss, shares = self.step(self.shares, batch, now, counts)
             # Processes average their gradients; the parts of a step are to be added up.
-            self.accelerator.backward(loss * self.accelerator.num_processes)
+            self.accelerator.backward(loss * self.accelerator.num_processes * weight)
         self.masters.collect()
         return {name: float(value) for name, value in shares.items()}
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from teloi.engine.sharding import whole
+
 
 class Masters:
     """Float32 twins of the trainable parameters: gradients are added up in them, the optimiser updates them.
@@ -50,6 +52,7 @@ class Masters:
 
     def clip(self, norm: float) -> Tensor:
         """Scale the gradients down to `norm` (0: leave them) and return their norm before."""
+        found = whole(nn.utils.get_total_norm([t.grad for t in self.tensors if t.grad is not None]))
         if norm > 0:
-            return nn.utils.clip_grad_norm_(self.tensors, norm)
-        return nn.utils.get_total_norm([t.grad for t in self.tensors if t.grad is not None])
+            nn.utils.clip_grads_with_norm_(self.tensors, norm, found)
+        return found

@@ -47,7 +47,7 @@ def preview(
     with evaluation(step):
         made = objective.rollout(models, first, now)
     batch = objective.collate(made, now, models.device)
-    loss, shares = step(batch, now, {name: max(count, 1) for name, count in batch.counts.items()})
+    loss, shares = step.shares(batch, now, {name: max(count, 1) for name, count in batch.counts.items()})
     loss.backward()
     took = time.monotonic() - started
     step.zero_grad(set_to_none=True)

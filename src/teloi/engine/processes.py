@@ -10,32 +10,51 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState
+from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch import Tensor
 
 T = TypeVar("T")
 
 
+def state() -> PartialState:
+    """What accelerate knows of the processes; on CPU where there is nothing else."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def accelerator() -> Accelerator:
+    """Accelerate as it was launched, with FSDP2 on CPU too."""
+    # The loss decides which parameters it touches (a masked model's vocabulary head is idle under a detector's head):
+    # those it leaves alone get no gradient, and so no update, on one process and on many.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    made = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    if made.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        # Accelerate shards on CPU as anywhere; only its reading of the launcher's wish leaves CPUs out.
+        made.state.fsdp_plugin = FullyShardedDataParallelPlugin()
+        made.state.distributed_type = DistributedType.FSDP
+    return made
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes and speaks."""
-    return bool(PartialState().is_main_process)
+    return bool(state().is_main_process)
 
 
 def main_first() -> AbstractContextManager[None]:
     """A block that the main process runs before the others."""
-    block: AbstractContextManager[None] = PartialState().main_process_first()
+    block: AbstractContextManager[None] = state().main_process_first()
     return block
 
 
 def wait() -> None:
     """Until every process is here."""
-    PartialState().wait_for_everyone()
+    state().wait_for_everyone()
 
 
 def leave() -> None:
     """The end of training together. A process that ends while its group's threads run is aborted by the C++ runtime."""
     wait()
-    PartialState().destroy_process_group()
+    state().destroy_process_group()
 
 
 def share(items: Sequence[T], lengths: Sequence[int], rank: int, world: int) -> list[T]:

@@ -1,16 +1,19 @@
-"""One micro-batch of an objective as a module, so that whatever wraps modules (accelerate, DDP, FSDP) sees the whole
-loss."""
+"""An objective and its models as one module, so that whatever wraps modules (accelerate, DDP, FSDP) sees all that
+reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from teloi.engine.objective import Now, Objective
 from teloi.models.roles import Models
+
+T = TypeVar("T")
 
 OVER = " over"
 """Behind a metric's name: the denominator that it brings itself."""
@@ -27,10 +30,8 @@ def averages(totals: Mapping[str, float]) -> dict[str, float]:
 
 
 class Step(nn.Module):
-    """`forward(batch, now, counts)` gives the micro-batch's share of the step's loss and of every logged term.
-
-    `counts` are those of the whole step, so that the shares of all micro-batches add up to the loss of the step.
-    """
+    """The module that accelerate prepares. Whatever reads the models is called through it, by its name or not:
+    `step(work, ...)` is `work(...)` with the weights in place."""
 
     def __init__(self, models: Models, objective: Objective) -> None:
         super().__init__()
@@ -38,8 +39,16 @@ class Step(nn.Module):
         self.objective = objective
         self.policy = models.policy.model if models.policy is not None else None
         self.parts = models.parts
+        self._no_split_modules = layers(self.policy) if self.policy is not None else []
 
-    def forward(self, batch: Any, now: Now, counts: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, work: Callable[..., T], *inputs: Any) -> T:
+        return work(*inputs)
+
+    def shares(self, batch: Any, now: Now, counts: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The micro-batch's share of the step's loss and of every logged term.
+
+        `counts` are those of the whole step, so that the shares of all micro-batches add up to the loss of the step.
+        """
         terms = self.objective.loss(self.models, batch, now)
         # Every process computes a shared term whole, so each is charged its part of it.
         times = {name: self.models.processes if term.shared else 1 for name, term in terms.items()}
@@ -57,3 +66,16 @@ class Step(nn.Module):
         logged = {name: share.detach() for name, share in shares.items()}
         weighted = [term.weight * logged[name] for name, term in terms.items() if term.weight]
         return loss, {"loss": torch.stack(weighted).sum(), **logged}
+
+
+def layers(model: nn.Module) -> list[str]:
+    """The classes of layers whose weights FSDP gathers one by one: those that transformers names (an attribute that
+    accelerate asks for), without any that shares a weight with what stands outside of it, as tied embeddings do."""
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+
+    def alone(name: str) -> bool:
+        own = [layer for layer in model.modules() if type(layer).__name__ == name]
+        inside = [Counter(id(p) for _, p in layer.named_parameters(remove_duplicate=False)) for layer in own]
+        return bool(own) and all(uses[p] == count for layer in inside for p, count in layer.items())
+
+    return [name for name in getattr(model, "_no_split_modules", None) or [] if alone(name)]

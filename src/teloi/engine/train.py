@@ -66,9 +66,9 @@ def train(
     base = load_base(config, rows, objective.architecture)
     encoded = encode(objective, rows, base.processor)
     say(f"{rows.name}: {encoded}")
-    held_out = (
-        encode(objective, read(config.eval_data, "test", config.limit), base.processor) if config.eval_data else None
-    )
+    held_out = None
+    if config.eval_data:
+        held_out = encode(objective, read(config.eval_data, "test", config.limit), base.processor, encoded.examples)
 
     plan = plan_for(objective, config, encoded.examples, base)
     record = {
@@ -123,7 +123,7 @@ def train(
     with writing(directory.path), bar(plan.steps, name) as advance, log.open("a") as lines, listeners:
 
         def evaluate_now(record: Record) -> None:
-            found = mean_terms(objective, models, evaluation_examples, config)
+            found = trainer.without_gradients(mean_terms, objective, models, evaluation_examples, config)
             record.update({f"eval_{term}": value for term, value in found.items()})
 
         def write(record: Record) -> None:
@@ -145,8 +145,9 @@ def train(
             if listeners.stopped:
                 say(f"stopped by a callback after step {int(last['step'])}")
                 break
+        trained = trainer.trained()
         if directory.writes:
-            export(objective, models, base, directory.path)
+            export(objective, trained, base, directory.path)
         last = last or next(reversed(directory.records()), {})
         if evaluation_examples and "eval_loss" not in last:  # a callback ended the run early
             evaluate_now(last)

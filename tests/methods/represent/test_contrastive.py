@@ -129,7 +129,7 @@ def test_what_has_nothing_to_contrast_with_is_refused() -> None:
     step = Step(Models(encoder, processor=processor), InBatch()).train()  # type: ignore[arg-type]
     batch = InBatch().collate(examples[:1], NOW, "cpu")
     with pytest.raises(UsageError, match="raise batch_size"):
-        step(batch, Now(0, 10), batch.counts)
+        step.shares(batch, Now(0, 10), batch.counts)
     with pytest.raises(UsageError, match="scale"):
         InBatch(scale=0)
     with pytest.raises(UsageError, match="skills"):

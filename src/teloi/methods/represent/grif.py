@@ -167,7 +167,7 @@ class GRIF(Objective):
         return {
             "goal": Term(cloned[0], weight=self.goal),
             "language": Term(cloned[1] * batch["labelled"], per="labelled", weight=self.language),
-            **self.align(models, batch, goals, words, losses.inverse_temperature(network.log_temperature)),
+            **self.align(models, batch, goals, words, losses.inverse_temperature(network.log_temperature[0])),
         }
 
     def align(

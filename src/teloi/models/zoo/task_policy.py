@@ -39,7 +39,7 @@ class TaskPolicy(nn.Module):
         self.of_goal = perceptron(state if sees == "goal" else 3 * state, width, width, dim, dropout=dropout)
         self.of_text = perceptron(text, width, width, dim, dropout=dropout)
         self.policy = perceptron(state + dim, policy_width, policy_width, action, dropout=dropout)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.log_temperature = nn.Parameter(torch.tensor([math.log(temperature)]))  # [1]: FSDP shards no scalars
 
     def goal(
         self, start: Float[Tensor, "n s"], current: Float[Tensor, "n s"], goal: Float[Tensor, "n s"]
