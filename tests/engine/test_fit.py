@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,14 @@ def test_layout_is_the_probes_unless_given(base: Base):
 def test_rows_that_do_not_fit(base: Base):
     with pytest.raises(RowError, match="chosen"):
         fit(DPO(), base, [{"prompt": "cat says", "completion": " meow"}], CONFIG)
+
+
+def test_a_run_may_end_by_the_clock(base: Base, monkeypatch: pytest.MonkeyPatch):
+    """Each step takes a second of a clock that stands still otherwise."""
+    ticks = iter(range(100))
+    monkeypatch.setattr("teloi.engine.fit.time.process_time", lambda: float(next(ticks)))
+    timed = fit(SFT(), base, PAIRS, replace(CONFIG, lr_scheduler_type="constant"), seconds=5)
+    assert timed.ledger.steps == len(timed.records) == 5
+    assert not timed.base.model.training
+    whole = fit(SFT(), base, PAIRS, replace(CONFIG, lr_scheduler_type="constant"))
+    assert [r["loss"] for r in whole.records[:5]] == [r["loss"] for r in timed.records]

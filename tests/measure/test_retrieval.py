@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from teloi.measure.retrieval import cosines, ranks, recall_at
+from teloi.measure.retrieval import average_precision, cosines, ranks, recall_at
 
 
 @settings(deadline=None, derandomize=True)
@@ -50,3 +50,32 @@ def test_errors() -> None:
         ranks([[0.0, 1.0], [0.0, 1.0]], [0, 1], [True, False])
     with pytest.raises(ValueError, match="recall of no query"):
         recall_at([], [1])
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=8))
+def test_average_precision_counts_down_the_list(candidates: list[tuple[int, bool]]) -> None:
+    if not any(right for _, right in candidates):
+        with pytest.raises(ValueError, match="without a relevant"):
+            average_precision(*zip(*candidates, strict=True))
+        return
+    precisions = []
+    for score, right in candidates:
+        if (
+            right
+        ):  # before it stand all that are better, and the wrong ones that are as good;
+            better = [other for value, other in candidates if value > score or (value == score and not other)]
+            equals = sum(value == score and other for value, other in candidates)
+            precisions.append((sum(better), len(better), equals, score))
+    expected = 0.0
+    for score in {entry[3] for entry in precisions}:
+        right, before, equals, _ = next(entry for entry in precisions if entry[3] == score)
+        expected += sum((right + i) / (before + i) for i in range(1, equals + 1))
+    found = average_precision(*zip(*candidates, strict=True))
+    assert found == pytest.approx(expected / len(precisions))
+
+
+def test_average_precision_of_known_lists() -> None:
+    assert average_precision([3, 2, 1], [True, False, True]) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision([0, 0], [True, False]) == 0.5
+    with pytest.raises(ValueError, match="not a number"):
+        average_precision([float("nan"), 1], [True, False])

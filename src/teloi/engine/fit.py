@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from teloi.batch.tree import Kind
-from teloi.data.processor import Processor
+from teloi.data.processor import OverlongPolicy, Processor
 from teloi.data.read import Row, Rows
 from teloi.engine.config import TrainConfig
 from teloi.engine.dataset import encode
@@ -40,6 +41,7 @@ def as_base(
     architecture: Architecture = "causal",
     max_length: int = 1024,
     layout: Kind | None = None,
+    overlong: OverlongPolicy = "drop",
 ) -> Base:
     """A model at hand as the start of a run. `layout` None asks the probe whether packed trees are right for it."""
     keep_memory()
@@ -48,14 +50,17 @@ def as_base(
     layout = layout or choose_layout(model)
     if layout == "packed":
         model.set_attn_implementation(TREE)
-    return Base(model.eval(), Processor(tokenizer, max_length), layout, type(model).__name__, architecture)
+    return Base(model.eval(), Processor(tokenizer, max_length, overlong), layout, type(model).__name__, architecture)
 
 
-def fit(objective: Objective, base: Base, rows: Sequence[Row], config: TrainConfig) -> Fitted:
+def fit(
+    objective: Objective, base: Base, rows: Sequence[Row], config: TrainConfig, seconds: float | None = None
+) -> Fitted:
     """Train a copy of the base on rows, cast to what the objective reads. `base` stays as it is; no file is written.
 
-    Of `config` only what concerns the training counts: batches, budget or epochs, optimiser, seed. NonFinite when the
-    loss stops being a number.
+    Of `config` only what concerns the training counts: batches, budget or epochs, optimiser, seed. With `seconds` the
+    training also ends with the step in which this process has computed for so long since the first one: time of the
+    processor, which other processes do not take. NonFinite when the loss stops being a number.
     """
     rows = rows if isinstance(rows, Rows) else Rows(rows, "rows")
     examples = encode(objective, rows, base.processor).examples
@@ -68,7 +73,13 @@ def fit(objective: Objective, base: Base, rows: Sequence[Row], config: TrainConf
             examples, used, models.policy, config.micro_tokens, fingerprint(base.model)
         )
     trainer = Trainer(objective, models, examples, plan, config, ledger=ledger)
-    records = list(trainer.run())
+    records = []
+    started = time.process_time()
+    for record in trainer.run():
+        records.append(record)
+        if seconds is not None and time.process_time() - started >= seconds:
+            break
+    trainer.step.eval()
     model = models.policy.model if models.policy is not None else None
     trained = Base(model, base.processor, base.layout, base.name, base.architecture)
     return Fitted(trained, models, trainer.ledger, records)

@@ -1,6 +1,7 @@
-"""Ranks and recall of a search among candidates.
+"""Ranks, recall and average precision of a search among candidates.
 
-Ties count for the query: only candidates that are strictly more similar stand before the right one.
+Of ranks and recall, ties count for the query: only candidates that are strictly more similar stand before the right
+one. Of average precision they count against it.
 """
 
 from __future__ import annotations
@@ -51,3 +52,18 @@ def recall_at(ranks: ArrayLike, ks: Sequence[int]) -> list[float]:
     if not r.size:
         raise ValueError("recall of no query")
     return [float((r <= k).mean()) for k in ks]
+
+
+def average_precision(scores: ArrayLike, relevant: ArrayLike) -> float:
+    """Mean over the relevant candidates of one query of the precision at their rank, by `scores` [c], larger first.
+
+    Of equal scores the irrelevant come first: scores that tell nothing apart find nothing. ValueError for scores that
+    are NaN, and without a relevant candidate.
+    """
+    s, right = np.asarray(scores, np.float64), np.asarray(relevant, bool)
+    if np.isnan(s).any():
+        raise ValueError("scores that are not a number have no rank")
+    if not right.any():
+        raise ValueError("average precision without a relevant candidate")
+    found = right[np.lexsort((right, -s))]
+    return float((found.cumsum() / np.arange(1, len(found) + 1))[found].mean())
