@@ -126,6 +126,7 @@ PAPERS = _by_slug(
 CLAIMS: dict[str, str] = {
     "pedagogy": "teloi.claims.pedagogy",
     "vacancysbert": "teloi.claims.vacancysbert",
+    "grif": "teloi.claims.grif",
     "ul2": "teloi.claims.ul2",
 }
 
