@@ -1,0 +1,129 @@
+"""DPO: an optimiser step of ours against TRL's DPOTrainer at its best."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from benchmarks import rows as data
+from benchmarks.harness import Benchmark, Case, Check, Result, Side, Watch, main
+
+TARGETS = {"float32": {"speed": 3.5, "memory": 0.4}, "bfloat16": {"speed": 6.0, "memory": 0.4}}
+
+ABOUT = """A step of DPO on the embedded model, on pairs with the length distribution of hh-harmless. TRL: reference
+precomputed, no gradient checkpointing, rows sorted by length, our allocator; in bfloat16 both autocast and bfloat16
+parameters. Ours: the defaults of `teloi train`."""
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=8, help="pairs in a step")
+    parser.add_argument(
+        "--peer-batch", type=int, nargs="+", default=[1], help="pairs in TRL's micro-batches: the best counts"
+    )
+    data.arguments(parser)
+
+
+def given(options: Namespace) -> dict[str, Any]:
+    """What every side gets."""
+    rows = data.pairs(2 if options.tiny else options.rows, data.source(options))
+    return {"rows": rows, "model": data.model(options), "device": options.device}
+
+
+def cases(options: Namespace) -> list[Case]:
+    found = []
+    common = given(options)
+    for lora in (False, True):
+        for dtype in ("float32", "bfloat16"):
+            settings = {**common, "lora": lora, "dtype": dtype}
+            sides = [Side("teloi", "teloi", settings)]
+            for batch in options.peer_batch:
+                behind = "" if len(options.peer_batch) == 1 else f", {batch} pairs"
+                theirs = {**settings, "batch": batch}
+                if dtype == "float32":
+                    sides.append(Side(f"TRL{behind}", "peer", {**theirs, "weights": "float32"}))
+                else:
+                    sides.append(Side(f"TRL, autocast{behind}", "peer", {**theirs, "weights": "float32"}))
+                    sides.append(Side(f"TRL, bfloat16 weights{behind}", "peer", {**theirs, "weights": "bfloat16"}))
+            found.append(Case(f"{'LoRA' if lora else 'full'}, {dtype}", sides, TARGETS[dtype]))
+    return found
+
+
+def checks(options: Namespace) -> list[Check]:
+    settings = {**given(options), "lora": False, "dtype": "float32"}
+    theirs = {**settings, "batch": 1, "weights": "float32"}
+    return [
+        Check(
+            "summed log-probabilities of every completion, float32",
+            [Side("teloi", "our_numbers", settings), Side("TRL", "peer_numbers", theirs)],
+        )
+    ]
+
+
+def ours(rows: list[Any], model: str, device: str, lora: bool, dtype: str) -> Any:
+    from benchmarks.sides import trainer
+    from teloi.methods.prefer.dpo import DPO
+
+    return trainer(DPO(), rows, steps=2, model=model, lora=lora, dtype=dtype)
+
+
+def teloi(**settings: Any) -> Result:
+    """The second of two steps."""
+    made, watch = ours(**settings), Watch()
+    for _ in made.run():
+        watch()
+    return watch.result(len(settings["rows"]))
+
+
+def our_numbers(**settings: Any) -> Result:
+    from benchmarks.sides import branch_sums
+
+    made = ours(**settings)
+    return {"numbers": branch_sums(made.models, made.examples)}
+
+
+def theirs(
+    rows: list[Any], model: Any, device: str, lora: bool, dtype: str, batch: int, weights: str, **more: Any
+) -> Any:
+    from benchmarks.sides import load, peer_trainer
+
+    loaded, tokenizer = model if isinstance(model, tuple) else load(model, weights)
+    return peer_trainer(
+        "DPO",
+        rows,
+        loaded,
+        tokenizer,
+        device=device,
+        autocast=dtype == "bfloat16" and weights == "float32",
+        batch=batch,
+        lora=lora and not hasattr(loaded, "peft_config"),
+        precompute_ref_log_probs=True,
+        max_length=1024,
+        **more,
+    )
+
+
+def peer(**settings: Any) -> Result:
+    """A step on all rows, after one on the longest alone: the optimiser's state and the largest tensors have been
+    there."""
+    rows, watch = settings.pop("rows"), Watch()
+    warm = theirs(rows[-settings["batch"] :], **settings)
+    warm.train()
+    made = theirs(
+        rows,
+        **{**settings, "model": (warm.model, warm.processing_class)},
+        optimizer=warm.optimizer.optimizer,
+        marks=watch,
+    )
+    made.train()
+    return watch.result(len(rows))
+
+
+def peer_numbers(**settings: Any) -> Result:
+    table = theirs(**settings).train_dataset
+    return {"numbers": [v for row in table for v in (row["ref_chosen_logps"], row["ref_rejected_logps"])]}
+
+
+BENCHMARK = Benchmark("preference_step", ABOUT, "pairs", cases, checks, arguments)
+
+if __name__ == "__main__":
+    main(BENCHMARK)
