@@ -195,6 +195,27 @@ def test_a_run_killed_before_it_had_begun_to_write_begins(killed: Path, whole, t
     assert same_weights(killed, whole("dpo"))
 
 
+def test_a_run_killed_before_its_card_was_written_gets_it(whole, teloi: Teloi, tmp_path: Path):
+    source = whole("dpo")
+    out = tmp_path / source.name
+    shutil.copytree(source, out)
+    command = [word.replace(str(source), str(out)) for word in words("dpo", source)]
+    for name in ("README.md", "curves.png"):
+        (out / name).unlink()
+    before = contents(out)
+    assert "is finished: there is nothing to resume" in teloi(*command, "--beta", "0.5", "--resume").error
+    assert contents(out) == before
+    assert "is finished: only its curves and its card were missing" in teloi(*command, "--resume").err
+    after = contents(out)
+    card = after.pop("README.md")
+    assert after.pop("curves.png")
+    assert after == before
+    expected = (source / "README.md").read_text().replace(str(source), str(out)).replace(" 1e-3", " 1e-3 --resume")
+    assert card is not None
+    assert card.decode() == expected
+    assert "is finished: there is nothing to resume" in teloi(*command, "--resume").error
+
+
 def test_saved_settings_resume_where_they_lie(killed: Path, whole, teloi: Teloi):
     assert teloi("train", "--config", killed / "run.yaml", "--resume").status == 0
     assert same_weights(killed, whole("dpo"))

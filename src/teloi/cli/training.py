@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from teloi.engine.config import TrainConfig
 from teloi.errors import UsageError
 
 if TYPE_CHECKING:
+    from teloi.engine.directory import RunDirectory
     from teloi.engine.objective import Objective
-    from teloi.engine.train import TrainResult
 
 GENERAL = """\
 Train a model with one method: teloi train METHOD [flags], or teloi train my_file.py:MyObjective [flags].
@@ -47,29 +47,39 @@ class Source:
 def train(args: Sequence[str]) -> None:
     """The verb `train`."""
     method, objective, config = parse_run(args)
-    from teloi.engine.processes import leave
+    from teloi.engine.directory import RunDirectory
+    from teloi.engine.processes import is_main, leave
+    from teloi.engine.progress import say
+    from teloi.engine.train import run_path, settings_of
     from teloi.engine.train import train as run
+    from teloi.report.card import CARD
 
-    result = run(objective, config, method)
-    if result is not None and result.main:  # None after a dry run
-        describe(result, shlex.join(["teloi", "train", *args]))
+    directory = RunDirectory(run_path(config, method), writes=is_main())
+    without_card = directory.finished(settings_of(method, objective, config)) and not (directory.path / CARD).exists()
+    if config.resume and without_card:  # killed when all but this was done
+        say(f"{directory.path} is finished: only its curves and its card were missing")
+        trained = True
+    else:
+        trained = run(objective, config, method) is not None  # None after a dry run
+    if trained and directory.writes:
+        describe(directory, shlex.join(["teloi", "train", *args]))
     leave()
 
 
-def describe(result: TrainResult, command: str) -> None:
-    """Put curves and a model card beside the checkpoint of a finished run."""
-    from teloi.engine.directory import RunDirectory
+def describe(directory: RunDirectory, command: str) -> None:
+    """Put curves and a model card beside the checkpoint of a finished run, from what it has noted of itself."""
+    from teloi.engine.directory import DONE
     from teloi.report.card import write_card
     from teloi.report.figures import run_figure
 
-    directory = RunDirectory(result.path)
-    run_figure(directory.records(), result.path / "curves.png")
+    run_figure(directory.records(), directory.path / "curves.png")
     run = read_run(directory.run)
+    done = run[DONE]
     model, name = run["train"]["model"], run["method"]
     library, task = LIBRARIES[resolve(name).architecture]
     method = None if is_file(name) else find(name)
     write_card(
-        result.path,
+        directory.path,
         method=name,
         base_model=None if model.startswith("scratch:") or model == "none" else model,
         data=run["data"]["name"],
@@ -77,8 +87,8 @@ def describe(result: TrainResult, command: str) -> None:
         about=f"{method.about[0].upper()}{method.about[1:]}" if method else "",
         paper=str(method.origin) if method else None,
         settings=run["objective"] | {key: value for key, value in run["train"].items() if value is not None},
-        ledger={key: value for key, value in asdict(result.ledger).items() if isinstance(value, int | float)},
-        metrics=result.last,
+        ledger={key: value for key, value in done.items() if isinstance(value, int | float)},
+        metrics=done["last"],
         versions={"teloi": run["teloi"], **run["versions"]},
         library=library,
         task=task,

@@ -101,6 +101,11 @@ class RunDirectory:
         write_text(self.run, yaml.safe_dump({**record, DONE: dict(result)}, sort_keys=False, allow_unicode=True))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    def finished(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a run of these settings (what run.yaml says but of the data) has come to its end in here."""
+        found = self._found() or {}
+        return DONE in found and not _difference({name: found.get(name) for name in settings}, settings)
+
     def records(self) -> list[dict[str, float]]:
         """The logged steps so far; a last line cut short by a kill is left out."""
         if not self.metrics.is_file():

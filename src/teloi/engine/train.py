@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 import teloi
 from teloi.batch.example import Example
-from teloi.data.read import read
+from teloi.data.read import Rows, read
 from teloi.engine.callbacks import Listeners
 from teloi.engine.config import TrainConfig
 from teloi.engine.dataset import encode
@@ -59,84 +59,145 @@ def train(
     TeloiError."""
     started = time.monotonic()
     name = method or type(objective).__name__
-    rows = read(config.data or objective.defaults.get("data", DEFAULT_DATA), "train", config.limit)
-    directory = RunDirectory(config.output_dir or Path("runs") / name.rsplit(":")[-1].lower(), writes=is_main())
+    directory = RunDirectory(run_path(config, name), writes=is_main())
     if not config.dry_run:
         directory.check(resume=config.resume, overwrite=config.overwrite)  # refuse before the model is loaded
-    base = load_base(config, rows, objective.architecture)
-    encoded = encode(objective, rows, base.processor)
-    say(f"{rows.name}: {encoded}")
-    held_out = None
-    if config.eval_data:
-        held_out = encode(objective, read(config.eval_data, "test", config.limit), base.processor, encoded.examples)
+    inputs = read_inputs(objective, config)
+    base, plan = inputs.base, inputs.plan
+    if config.dry_run:
+        models = make_models(objective, base, config, example=inputs.examples[0])
+        preview(objective, models, base, inputs.examples, plan, config)
+        return None
 
-    plan = plan_for(objective, config, encoded.examples, base)
-    record = {
+    record = {**settings_of(name, objective, config), "data": inputs.record(), "versions": _versions()}
+    continued = directory.check(record, resume=config.resume, overwrite=config.overwrite)
+    models = make_models(objective, base, config, example=inputs.examples[0])
+    ledger = Ledger(overlong={"rows": inputs.overlong} if inputs.overlong else {})
+    examples, held_out = _with_reference(inputs, models, config, ledger)
+    ledger.prepare_seconds = time.monotonic() - started
+
+    hooks = Hooks(failed=directory.save_batch)
+    trainer = Trainer(objective, models, examples, plan, config, directory.checkpoints, hooks, ledger)
+    listeners = Listeners(callbacks, config, directory.path, models.trained[0], trainer)
+    done = _begin(directory, record, trainer, continued)
+    say(_announcement(name, base, plan, config, done))
+    with writing(directory.path), listeners:
+        last = _take_steps(name, trainer, listeners, held_out, directory.metrics)
+        trained = trainer.trained()
+        if directory.writes:
+            export(objective, trained, base, directory.path)
+        last = last or next(reversed(directory.records()), {})
+        if held_out and "eval_loss" not in last:  # a callback ended the run early
+            _evaluate(trainer, held_out, last)
+        directory.finish(record, {**asdict(trainer.ledger), "last": last})
+    wait()
+    say(
+        f"{trainer.done:,} steps, {trainer.ledger.trained_tokens:,} tokens in {seconds(trainer.ledger.train_seconds)}; "
+        f"the model is in {directory.path}"
+    )
+    evaluation = {n.removeprefix("eval_"): v for n, v in last.items() if n.startswith("eval_")}
+    return TrainResult(directory.path, trainer.ledger, last, evaluation, directory.writes)
+
+
+def run_path(config: TrainConfig, name: str) -> Path:
+    """Where the run of a method goes."""
+    return config.output_dir or Path("runs") / name.rsplit(":")[-1].lower()
+
+
+def settings_of(name: str, objective: Objective, config: TrainConfig) -> dict[str, Any]:
+    """What run.yaml says of a run before its data are read."""
+    return {
         "teloi": teloi.__version__,
         "method": name,
         "objective": {n: _plain(v) for n, v in objective.settings().items()},
         "train": {n: _plain(v) for n, v in asdict(config).items() if n not in INCIDENTAL},
-        "data": {
-            "name": rows.name,
-            "rows": len(rows),
-            "examples": len(encoded.examples),
-            "hash": _hash(encoded.examples),
-        },
-        "versions": _versions(),
     }
-    if config.dry_run:
-        models = make_models(objective, base, config, example=encoded.examples[0])
-        preview(objective, models, base, encoded.examples, plan, config)
-        return None
 
-    continued = directory.check(record, resume=config.resume, overwrite=config.overwrite)
-    # The model is hashed before training changes it.
-    examples, evaluation_examples = encoded.examples, held_out.examples if held_out else []
-    models = make_models(objective, base, config, example=encoded.examples[0])
-    ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
-    if isinstance(models.reference, CachedReference):
-        model_hash = fingerprint(base.model)
-        used = (i for step in range(plan.steps) for i in plan.examples(step))
-        with main_first():  # the others find what it computed in the cache
-            examples, ledger.computed_tokens = with_reference_sums(
-                examples, used, models.policy, config.micro_tokens, model_hash
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run trains: the model it starts from, the examples of its rows and of held-out ones, and the plan."""
+
+    rows: Rows
+    base: Base
+    examples: Sequence[Any]
+    held_out: Sequence[Any]
+    overlong: int
+    """Rows that were longer than the context."""
+    plan: Plan
+
+    def record(self) -> dict[str, Any]:
+        """What run.yaml says of the data."""
+        return {
+            "name": self.rows.name,
+            "rows": len(self.rows),
+            "examples": len(self.examples),
+            "hash": _hash(self.examples),
+        }
+
+
+def read_inputs(objective: Objective, config: TrainConfig) -> Inputs:
+    """Read and encode the data and load the model; what is wrong with either is raised here."""
+    rows = read(config.data or objective.defaults.get("data", DEFAULT_DATA), "train", config.limit)
+    base = load_base(config, rows, objective.architecture)
+    encoded = encode(objective, rows, base.processor)
+    say(f"{rows.name}: {encoded}")
+    held_out: Sequence[Any] = []
+    if config.eval_data:
+        unseen = read(config.eval_data, "test", config.limit)
+        held_out = encode(objective, unseen, base.processor, encoded.examples).examples
+    plan = plan_for(objective, config, encoded.examples, base)
+    return Inputs(rows, base, encoded.examples, held_out, encoded.overlong, plan)
+
+
+def _with_reference(
+    inputs: Inputs, models: Models, config: TrainConfig, ledger: Ledger
+) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The examples and the held-out ones, with the reference's sums where these are all that is read of it."""
+    examples, held_out = inputs.examples, inputs.held_out
+    if not isinstance(models.reference, CachedReference):
+        return examples, held_out
+    model_hash = fingerprint(inputs.base.model)  # before training changes it
+    used = (i for step in range(inputs.plan.steps) for i in inputs.plan.examples(step))
+    with main_first():  # the others find what it computed in the cache
+        examples, ledger.computed_tokens = with_reference_sums(
+            examples, used, models.policy, config.micro_tokens, model_hash
+        )
+        if held_out:
+            held_out, _ = with_reference_sums(
+                held_out, range(len(held_out)), models.policy, config.micro_tokens, model_hash
             )
-            if evaluation_examples:
-                everything = range(len(evaluation_examples))
-                evaluation_examples, _ = with_reference_sums(
-                    evaluation_examples, everything, models.policy, config.micro_tokens, model_hash
-                )
-    ledger.prepare_seconds = time.monotonic() - started
+    return examples, held_out
 
-    log = directory.metrics
-    hooks = Hooks(failed=directory.save_batch)
-    trainer = Trainer(objective, models, examples, plan, config, directory.checkpoints, hooks, ledger)
-    listeners = Listeners(callbacks, config, directory.path, models.trained[0], trainer)
+
+def _begin(directory: RunDirectory, record: Mapping[str, Any], trainer: Trainer, continued: bool) -> int:
+    """Take up the run that was interrupted in the directory, or make the directory this run's; the steps done."""
     wait()  # every process has looked at the directory
     if not continued:
         directory.claim(record)
     done = trainer.resume() if continued else 0
     directory.rewind(done)
     wait()
-    say(_announcement(name, base, plan, config, done))
-    last: Record = {}
-    with writing(directory.path), bar(plan.steps, name) as advance, log.open("a") as lines, listeners:
+    return done
 
-        def evaluate_now(record: Record) -> None:
-            found = trainer.without_gradients(mean_terms, objective, models, evaluation_examples, config)
-            record.update({f"eval_{term}": value for term, value in found.items()})
+
+def _take_steps(name: str, trainer: Trainer, listeners: Listeners, held_out: Sequence[Any], metrics: Path) -> Record:
+    """Train to the end of the plan, or until a callback stops it; the last step's record. The logged ones are written
+    as they come, with an evaluation where one is due."""
+    steps, eval_steps = trainer.plan.steps, trainer.config.eval_steps
+    last: Record = {}
+    with bar(steps, name) as advance, metrics.open("a") as lines:
 
         def write(record: Record) -> None:
-            due = config.eval_steps is not None and record["step"] % config.eval_steps == 0
-            if evaluation_examples and (due or record["step"] == plan.steps):
-                evaluate_now(record)
+            due = record["step"] == steps or (eval_steps is not None and record["step"] % eval_steps == 0)
+            if held_out and due:
+                _evaluate(trainer, held_out, record)
             lines.write(json.dumps(record) + "\n")
             lines.flush()
             listeners.log(record)
 
-        hooks.record = write
-        hooks.saved = listeners.saved
-        for _ in range(done):
+        trainer.hooks.record, trainer.hooks.saved = write, listeners.saved
+        for _ in range(trainer.done):
             advance("resumed")
         for last in trainer.run():
             speed = trainer.ledger.trained_tokens / max(trainer.ledger.train_seconds, 1e-9)
@@ -145,20 +206,13 @@ def train(
             if listeners.stopped:
                 say(f"stopped by a callback after step {int(last['step'])}")
                 break
-        trained = trainer.trained()
-        if directory.writes:
-            export(objective, trained, base, directory.path)
-        last = last or next(reversed(directory.records()), {})
-        if evaluation_examples and "eval_loss" not in last:  # a callback ended the run early
-            evaluate_now(last)
-        evaluation = {n.removeprefix("eval_"): v for n, v in last.items() if n.startswith("eval_")}
-        directory.finish(record, {**asdict(trainer.ledger), "last": last})
-    wait()
-    say(
-        f"{trainer.done:,} steps, {trainer.ledger.trained_tokens:,} tokens in {seconds(trainer.ledger.train_seconds)}; "
-        f"the model is in {directory.path}"
-    )
-    return TrainResult(directory.path, trainer.ledger, last, evaluation, directory.writes)
+    return last
+
+
+def _evaluate(trainer: Trainer, held_out: Sequence[Any], record: Record) -> None:
+    """Add the terms of the loss on held-out examples to a record."""
+    found = trainer.without_gradients(mean_terms, trainer.objective, trainer.models, held_out, trainer.config)
+    record.update({f"eval_{term}": value for term, value in found.items()})
 
 
 def plan_for(objective: Objective, config: TrainConfig, examples: Sequence[Any], base: Base) -> Plan:

@@ -10,6 +10,7 @@ from pathlib import Path
 from teloi.files import write_text
 from teloi.measure.wording import count, duration
 
+CARD = "README.md"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -30,13 +31,13 @@ def write_card(
     library: str = "transformers",
     task: str | None = "text-generation",
 ) -> Path:
-    """Write `README.md` into a checkpoint's `directory` and return its path.
+    """Write the card into a checkpoint's `directory` and return its path.
 
     `base_model` (None: trained from scratch) and `data` enter the front matter only where they are ids of the Hugging
     Face hub, which refuses others. `about` is the method in a sentence, `metrics` the last values measured, `task` the
     hub's pipeline tag.
     """
-    path = Path(directory) / "README.md"
+    path = Path(directory) / CARD
     origin = "trained from scratch" if base_model is None else f"{_code(base_model)} trained further"
     parts = [
         _front_matter(method, base_model, data, library, task),
