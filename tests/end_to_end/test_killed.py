@@ -67,9 +67,9 @@ MOMENTS: dict[str, tuple[int, Callable[[Path], bool]]] = {
 }
 
 
-def kill(method: str, out: Path, save_steps: int, now: Callable[[Path], bool]) -> None:
+def kill(command: list[str], out: Path, now: Callable[[Path], bool]) -> None:
     """Start a run and end it with SIGKILL at that moment."""
-    run = process(*words(method, out), "--save-steps", save_steps)
+    run = process(*command)
     deadline = time.monotonic() + 120
     while not now(out):
         assert run.poll() is None, f"the run ended before it could be killed: {run.communicate()[1]}"
@@ -94,7 +94,8 @@ DEATHS = [
 @pytest.mark.parametrize(("method", "moment"), DEATHS)
 def test_a_killed_run_ends_in_the_same_bits(method: str, moment: str, work: Path, whole, teloi: Teloi):
     out = work / f"{method} {moment}"
-    kill(method, out, *MOMENTS[moment])
+    save_steps, now = MOMENTS[moment]
+    kill([*words(method, out), "--save-steps", str(save_steps)], out, now)
     assert not (out / "model.safetensors").exists()
     left = [name for name in checkpoints(out) if not name.startswith(".")]
     if moment == "before the first checkpoint":
@@ -113,6 +114,40 @@ def test_a_killed_run_ends_in_the_same_bits(method: str, moment: str, work: Path
     for name in ("steps", "rows", "trained_tokens", "scored_tokens", "overlong", "last"):
         assert found[name] == expected[name]
     assert f"{out} is finished: there is nothing to resume" in teloi(*words(method, out), "--resume").error
+
+
+REWARD = """
+import pathlib, time
+
+def vowels(prompts, completions, **columns):
+    inside = pathlib.Path(__file__).with_name("inside")
+    inside.touch()
+    time.sleep(0.02)  # long enough to be seen
+    inside.unlink()
+    return [float(sum(letter in "aeiou" for letter in text)) for text in completions]
+"""
+"""A reward function that says when it is being called: in the middle of a rollout."""
+
+
+def test_a_run_killed_inside_a_rollout_ends_in_the_same_bits(tmp_path: Path, teloi: Teloi):
+    write_rows(tmp_path / "pairs.jsonl", pairs(24))
+    (tmp_path / "reward.py").write_text(REWARD)
+
+    def command(out: Path) -> list[str]:
+        return [
+            *(*words("grpo", out)[:-4], "--batch-size", "2", "--reward", f"{tmp_path / 'reward.py'}:vowels"),
+            *("--k", "3", "--max-new-tokens", "5", "--epochs", "2", "--minibatches", "2", "--learning-rate", "1e-2"),
+            *("--save-steps", "4"),
+        ]
+
+    out = tmp_path / "out"
+    kill(command(out), out, lambda out: steps_done(out) >= 10 and (tmp_path / "inside").exists())
+    assert int(checkpoints(out)[-1].removeprefix("step-")) >= 8
+    assert teloi(*command(out), "--resume").status == 0
+    assert teloi(*command(tmp_path / "whole")).status == 0
+    assert same_weights(out, tmp_path / "whole")
+    assert records(out) == records(tmp_path / "whole")
+    assert len({record["reward"] for record in records(out)}) > 5
 
 
 class Killed(BaseException):

@@ -15,40 +15,8 @@ from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config, Pretrain
 from teloi.models.scratch import train_tokenizer
 from tests.end_to_end.conftest import Teloi, contents, pairs, process, records, weights, write_rows
 
-MINE = '''
-from dataclasses import dataclass
-
-from torch.nn.functional import logsigmoid
-
-from teloi import Objective, Preference, Term
-from teloi.data.encode import tree
-
-
-@dataclass(frozen=True)
-class Odd(Objective):
-    """Rank the chosen reply first, by its mean log-probability, and imitate it a little.
-
-    Loss: -log sigmoid(scale * (mean log p of chosen - of rejected)) - imitation * mean log p of chosen.
-    """
-
-    scale: float = 2.0
-    """How sharply the two sides are told apart."""
-    imitation: float = 0.1
-    """Weight of the likelihood of the chosen reply."""
-
-    reads = Preference
-    defaults = {"learning_rate": 1e-2}
-
-    def encode(self, row, processor):
-        return tree(processor, row.prompt, [row.chosen, row.rejected])
-
-    def loss(self, models, batch, now):
-        chosen, rejected = batch.branch_means(models.policy.logps(batch))
-        return {
-            "rank": Term(-logsigmoid(self.scale * (chosen - rejected)), per="trees"),
-            "nll": Term(-chosen, per="trees", weight=self.imitation),
-        }
-'''
+ROOT = Path(__file__).parents[2]
+MINE = (ROOT / "docs/write_your_own.py").read_text()
 
 BREAKS = '''
 from dataclasses import dataclass
@@ -69,9 +37,8 @@ class Breaks(SFT):
 
 @pytest.fixture
 def mine(tmp_path: Path) -> str:
-    assert len(MINE.strip().splitlines()) < 40
     (tmp_path / "mine.py").write_text(MINE)
-    return f"{tmp_path / 'mine.py'}:Odd"
+    return f"{tmp_path / 'mine.py'}:RankAndImitate"
 
 
 @pytest.fixture
@@ -80,9 +47,15 @@ def breaks(tmp_path: Path) -> str:
     return f"{tmp_path / 'breaks.py'}:Breaks"
 
 
+def test_it_is_short_and_the_readme_shows_it():
+    assert len(MINE.splitlines()) < 40
+    assert MINE.partition('"""\n\n')[2] in (ROOT / "README.md").read_text()
+
+
 def test_it_trains(mine: str, data: Path, train: Teloi, tmp_path: Path):
     out = tmp_path / "out"
-    assert train(mine, data, out, "--scale", 3, "--max-steps", 20, "--eval-data", data).status == 0
+    flags = ("--scale", 3, "--max-steps", 20, "--learning-rate", "1e-2", "--eval-data", data)
+    assert train(mine, data, out, *flags).status == 0
     steps = records(out)
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert steps[0]["loss"] == pytest.approx(steps[0]["rank"] + 0.1 * steps[0]["nll"])
@@ -100,7 +73,7 @@ def test_its_hyperparameters_are_flags_with_help(mine: str, teloi: Teloi):
     said = " ".join(answer.out.replace("│", " ").split())
     assert "--scale FLOAT How sharply the two sides are told apart. (default: 2.0)" in said
     assert "--imitation" in said
-    assert "(default: 0.01)" in said  # its own learning rate
+    assert "(default: 2e-05)" in said  # its own learning rate
     page = teloi("show", mine)
     assert page.status == 0
     assert "-log sigmoid(scale" in page.out
@@ -108,7 +81,7 @@ def test_its_hyperparameters_are_flags_with_help(mine: str, teloi: Teloi):
 
 def test_a_setting_without_a_default_must_be_given(data: Path, train: Teloi, teloi: Teloi, tmp_path: Path):
     (tmp_path / "needs.py").write_text(MINE.replace("scale: float = 2.0", "scale: float"))
-    needs = f"{tmp_path / 'needs.py'}:Odd"
+    needs = f"{tmp_path / 'needs.py'}:RankAndImitate"
     assert "--scale (to be given)" in " ".join(teloi("show", needs).out.split())
     answer = train(needs, data, tmp_path / "out")
     assert answer.status == 2
@@ -118,7 +91,7 @@ def test_a_setting_without_a_default_must_be_given(data: Path, train: Teloi, tel
 
 def test_a_setting_of_every_run_is_no_hyperparameter(data: Path, train: Teloi, tmp_path: Path):
     (tmp_path / "twice.py").write_text(MINE.replace("imitation", "seed"))
-    error = train(f"{tmp_path / 'twice.py'}:Odd", data, tmp_path / "out").error
+    error = train(f"{tmp_path / 'twice.py'}:RankAndImitate", data, tmp_path / "out").error
     assert "both have a setting 'seed'" in error
 
 
@@ -177,24 +150,24 @@ def test_arms_of_a_comparison(mine: str, breaks: str, data: Path, teloi: Teloi, 
     assert answer.status == 0, answer.err
     results = json.loads((out / "results.json").read_text())
     arms = {arm["name"]: arm for arm in results["arms"]}
-    assert list(arms) == ["base", "sft", "dpo", "Odd:scale=1", "Breaks"]
+    assert list(arms) == ["base", "sft", "dpo", "RankAndImitate:scale=1", "Breaks"]
     for arm in list(arms.values())[1:]:
         assert [run["seed"] for run in arm["runs"]] == [0, 1]
-    for name in ("sft", "dpo", "Odd:scale=1"):
+    for name in ("sft", "dpo", "RankAndImitate:scale=1"):
         for run in arms[name]["runs"]:
             assert run["failed"] is None
             assert 150 < run["ledger"]["trained_tokens"] <= 300
             assert run["metrics"].keys() == {metric["name"] for metric in results["metrics"]}
-    assert arms["Odd:scale=1"]["settings"]["scale"] == 1.0
+    assert arms["RankAndImitate:scale=1"]["settings"]["scale"] == 1.0
     for run in arms["Breaks"]["runs"]:
         assert "the loss is not finite at step 3" in run["failed"]
         assert [record["step"] for record in run["curve"]] == [1, 2]
     assert arms["base"]["runs"][0]["metrics"]["preference_accuracy"] == 0.5
     assert results["metrics"][0]["name"] == "preference_accuracy"
-    assert set(results["samples"][0]["replies"]) == {"base", "sft", "dpo", "Odd:scale=1"}
+    assert set(results["samples"][0]["replies"]) == {"base", "sft", "dpo", "RankAndImitate:scale=1"}
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    assert "Odd:scale=1" in (out / "report.html").read_text()
-    assert "Odd:scale=1" in answer.out
+    assert "RankAndImitate:scale=1" in (out / "report.html").read_text()
+    assert "RankAndImitate:scale=1" in answer.out
     assert "fail" in answer.out
     # The same command again: refused, unless asked, and then the same numbers come out.
     before = contents(out)

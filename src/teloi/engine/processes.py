@@ -14,11 +14,18 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedTy
 from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch import Tensor
 
+from teloi.errors import UsageError
+
 T = TypeVar("T")
 
 
 def state() -> PartialState:
     """What accelerate knows of the processes; on CPU where there is nothing else."""
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        raise UsageError(
+            "DeepSpeed's engine would take the optimiser and the checkpoints over; launch with FSDP, which shards "
+            "the same: docs/processes.md has a configuration"
+        )
     return PartialState(cpu=not torch.cuda.is_available())
 
 
