@@ -12,6 +12,7 @@ import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config, PretrainedConfig
 
+from teloi.engine.compare import Prepared
 from teloi.models.scratch import train_tokenizer
 from tests.end_to_end.conftest import Teloi, contents, pairs, process, records, weights, write_rows
 
@@ -178,6 +179,36 @@ def test_arms_of_a_comparison(mine: str, breaks: str, data: Path, teloi: Teloi, 
     for arm in again["arms"]:
         for one, other in zip(arm["runs"], arms[arm["name"]]["runs"], strict=True):
             assert (one["metrics"], one["curve"]) == (other["metrics"], other["curve"])
+
+
+def test_an_interrupted_comparison_goes_on(data: Path, teloi: Teloi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def command(out: str, *flags: object) -> tuple[object, ...]:
+        return ("compare", "sft", "dpo", "--data", data, *COMPARE, "--jobs", 1, "--output-dir", tmp_path / out, *flags)
+
+    def outcome(out: str) -> dict[str, list[object]]:
+        arms = json.loads((tmp_path / out / "results.json").read_text())["arms"]
+        return {arm["name"]: [(run["metrics"], run["curve"]) for run in arm["runs"]] for arm in arms}
+
+    run = Prepared.run
+
+    def ends(self: Prepared, seed: int, evaluator: object) -> object:
+        if (self.arm.name, seed) == ("dpo", 0):
+            raise KeyboardInterrupt
+        return run(self, seed, evaluator)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Prepared, "run", ends)
+        answer = teloi(*command("out"))
+    assert answer.status == 130
+    assert "--resume goes on" in answer.err
+    assert [len(runs) for runs in outcome("out").values()] == [1, 2, 0]
+    assert "an arm" in teloi(*command("out", "--resume")[:2], "ipo", *command("out", "--resume")[3:]).error
+    assert "another budget" in teloi(*command("out", "--resume", "--budget", 200)).error
+    resumed = teloi(*command("out", "--resume"))
+    assert resumed.status == 0, resumed.err
+    assert "2 runs are there already" in resumed.err
+    assert teloi(*command("whole")).status == 0
+    assert outcome("out") == outcome("whole")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         resume = {
             "train": "; the same command with --resume goes on from the last checkpoint",
+            "compare": "; the same command with --resume goes on with the runs that are missing",
             "claim": "; the same command goes on with the runs that are missing",
         }.get(args[0], "")
         print(f"\nteloi: interrupted{resume}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import teloi
 from teloi.data.read import Rows, read
-from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
+from teloi.engine.config import INCIDENTAL, Arm, Budget, CompareConfig, TrainConfig, plain
 from teloi.engine.dataset import Encoded, encode
 from teloi.engine.directory import check_writable, occupied, writing
 from teloi.engine.loop import Record, Trainer
@@ -32,37 +33,28 @@ RESULTS = "results.json"
 SAMPLES = 12
 """Prompts whose replies the report shows side by side."""
 
+SAME = ("teloi", "data", "model_hash", "training", "generation", "budget", "seeds", "metrics")
+"""What must be as it was for a comparison to be resumed, beside its arms."""
+
 
 def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes: Sequence[str] = ()) -> dict[str, Any]:
     """Train every arm with every seed, measure all on the same held-out rows; returns what `results.json` holds.
 
-    The file is rewritten after every run, so an interrupted comparison keeps what it has measured. A run whose loss
-    stops being a number is counted as failed; the others go on. `notes` are the caller's own, for the reader.
+    The file is rewritten after every run, so an interrupted comparison keeps what it has measured, and goes on from
+    there with `config.resume`. A run whose loss stops being a number is counted as failed; the others go on. `notes`
+    are the caller's own, for the reader.
     """
-    if len({arm.name for arm in arms}) < len(arms):
-        raise UsageError("two arms have the same name; give one of them different settings")
-    if other := next((arm for arm in arms if arm.objective.architecture != "causal"), None):
-        raise UsageError(
-            f"{other.name} does not train a causal model, and a comparison has metrics for no other: "
-            f"teloi train {other.method} with --eval-data reports its loss on held-out rows"
-        )
-    budget = Budget.parse(config.budget)
+    check_arms(arms)
     path = config.output_dir or Path("runs") / ("compare-" + "-".join(arm.name for arm in arms))
-    check_writable(path)
-    if occupied(path) and not (path / RESULTS).exists():
-        raise UsageError(f"{path} is not empty and holds no comparison: choose another --output-dir")
-    if occupied(path) and not config.overwrite:
-        raise UsageError(f"{path} holds another comparison: choose another --output-dir, or --overwrite it")
+    check_place(path, config)
     rows, held_out = split(config)
     base = load_base(config.train, rows)
     # Rows that one arm cannot use are found before another has trained.
     encoded = [encode(arm.objective, rows, base.processor) for arm in arms]
     evaluator = Evaluator(base, held_out, config.generate, config.max_new_tokens, config.train.micro_tokens)
     metrics = evaluator.metrics(config.metric)
-    say(
-        f"{base.name} in {base.dtype}; {len(rows):,} training rows of {rows.name}, {len(held_out):,} held out; "
-        f"{len(arms)} arms x {config.seeds} seeds, {budget} each; decided by {metrics[0].label}"
-    )
+    budget = Budget.parse(config.budget)
+    model_hash = fingerprint(base.model)
     results: dict[str, Any] = {
         "teloi": teloi.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -73,37 +65,70 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
             "eval": held_out.name,
             "train_rows": len(rows),
             "eval_rows": len(held_out),
+            "hash": rows_hash(rows, held_out),
         },
         "model": base.name,
+        "model_hash": model_hash,
+        "training": {name: plain(value) for name, value in asdict(config.train).items() if name not in INCIDENTAL},
+        "generation": {"prompts": config.generate, "max_new_tokens": config.max_new_tokens},
         "budget": asdict(budget),
         "seeds": list(range(config.seeds)),
         "metrics": [{**asdict(metric), "primary": place == 0} for place, metric in enumerate(metrics)],
         "notes": [*notes, *_notes(base, evaluator, config)],
-        "arms": [],
+        "arms": [
+            {"name": "base", "method": None, "settings": {}, "baseline": True, "runs": []},
+            *(
+                {
+                    "name": arm.name,
+                    "method": arm.method,
+                    "settings": {n: plain(v) for n, v in {**arm.objective.settings(), **arm.settings}.items()},
+                    "baseline": False,
+                    "runs": [],
+                }
+                for arm in arms
+            ),
+        ],
         "samples": [],
     }
+    if config.resume:
+        take_up(path, results)
+    there = sum(len(arm["runs"]) for arm in results["arms"][1:])
+    say(
+        f"{base.name} in {base.dtype}; {len(rows):,} training rows of {rows.name}, {len(held_out):,} held out; "
+        f"{len(arms)} arms x {config.seeds} seeds, {budget} each; decided by {metrics[0].label}"
+        + (f"; {there} runs are there already" if there else "")
+    )
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    replies: dict[str, list[str]] = {}
+    samples = Samples(evaluator, results["samples"])
     with bar(len(arms) * config.seeds + 1, "compare") as advance:
-        started = time.monotonic()
-        measured = evaluator.measure(evaluator.start)
-        replies["base"] = measured.replies
-        first = _run(0, measured, Ledger(eval_seconds=time.monotonic() - started), [])
-        results["arms"].append({"name": "base", "method": None, "settings": {}, "baseline": True, "runs": [first]})
-        advance("base")
-        model_hash = fingerprint(base.model)
-        prepared = [
-            prepare(arm, config, budget, base, dataset, evaluator, model_hash)
-            for arm, dataset in zip(arms, encoded, strict=True)
+
+        def keep(arm: dict[str, Any], run: dict[str, Any], replies: list[str] | None) -> None:
+            arm["runs"] = sorted([*arm["runs"], run], key=lambda run: run["seed"])
+            if replies is not None:
+                samples.add(arm["name"], replies, first=run["seed"] == 0)
+            results["samples"] = samples.rows
+            with writing(path):
+                write_text(path / RESULTS, json.dumps(results, indent=1) + "\n")
+            advance(f"{arm['name']}, seed {run['seed']}{': failed' if run['failed'] else ''}")
+
+        for _ in range(there + len(results["arms"][0]["runs"])):
+            advance("resumed")
+        if not results["arms"][0]["runs"]:
+            started = time.monotonic()
+            measured = evaluator.measure(evaluator.start)
+            ledger = Ledger(eval_seconds=time.monotonic() - started)
+            keep(results["arms"][0], _run(0, measured, ledger, []), measured.replies)
+        missing = [
+            (place, seed)
+            for place in range(len(arms))
+            for seed in range(config.seeds)
+            if seed not in [run["seed"] for run in results["arms"][1 + place]["runs"]]
         ]
-        for arm in arms:
-            settings = {**arm.objective.settings(), **arm.settings}
-            results["arms"].append(
-                {"name": arm.name, "method": arm.method, "settings": settings, "baseline": False, "runs": []}
-            )
-        items = [(place, seed) for place in range(len(arms)) for seed in range(config.seeds)]
-        jobs = config.jobs or default_jobs()
+        prepared = {
+            place: prepare(arms[place], config, budget, base, encoded[place], evaluator, model_hash)
+            for place in dict.fromkeys(place for place, _ in missing)
+        }
 
         def work(item: tuple[int, int]) -> tuple[dict[str, Any], list[str] | None]:
             place, seed = item
@@ -113,19 +138,60 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
             place, seed = item
             return f"{arms[place].name}, seed {seed}"
 
+        jobs = config.jobs or default_jobs()
         # Forked, for the model, the examples and the reference's sums are held once and never sent.
-        made = one_by_one(work, items, name) if jobs == 1 else in_parallel(work, items, jobs, name, fork=True)
-        for (place, _), (run, texts) in made:
-            runs = results["arms"][1 + place]["runs"]
-            runs.append(run)
-            runs.sort(key=lambda run: run["seed"])
-            if texts is not None and (run["seed"] == 0 or arms[place].name not in replies):
-                replies[arms[place].name] = texts
-            results["samples"] = _samples(evaluator, held_out, replies)
-            with writing(path):
-                write_text(path / RESULTS, json.dumps(results, indent=1) + "\n")
-            advance(f"{arms[place].name}, seed {run['seed']}{': failed' if run['failed'] else ''}")
+        made = one_by_one(work, missing, name) if jobs == 1 else in_parallel(work, missing, jobs, name, fork=True)
+        for (place, _), (run, replies) in made:
+            keep(results["arms"][1 + place], run, replies)
     return results
+
+
+def check_arms(arms: Sequence[Arm]) -> None:
+    """UsageError for arms that no comparison can hold."""
+    if len({arm.name for arm in arms}) < len(arms):
+        raise UsageError("two arms have the same name; give one of them different settings")
+    if other := next((arm for arm in arms if arm.objective.architecture != "causal"), None):
+        raise UsageError(
+            f"{other.name} does not train a causal model, and a comparison has metrics for no other: "
+            f"teloi train {other.method} with --eval-data reports its loss on held-out rows"
+        )
+
+
+def check_place(path: Path, config: CompareConfig) -> None:
+    """UsageError where the results cannot go there, or would replace something."""
+    check_writable(path)
+    if occupied(path) and not (path / RESULTS).exists():
+        raise UsageError(f"{path} is not empty and holds no comparison: choose another --output-dir")
+    if occupied(path) and not config.overwrite and not config.resume:
+        raise UsageError(
+            f"{path} holds another comparison: choose another --output-dir, go on with --resume or --overwrite it"
+        )
+
+
+def take_up(path: Path, results: dict[str, Any]) -> None:
+    """Put what an interrupted comparison has measured into the results of this one, which must be the same."""
+    if not (path / RESULTS).exists():
+        return
+    earlier = json.loads((path / RESULTS).read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(results))
+
+    def arms(of: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [{name: value for name, value in arm.items() if name != "runs"} for arm in of["arms"]]
+
+    changed = [name for name in SAME if earlier.get(name) != now[name]]
+    if changed or arms(earlier) != arms(now):
+        what = " and ".join(changed) or "settings of an arm"
+        raise UsageError(f"{path} holds another comparison, so it cannot be resumed: another {what}")
+    results |= {"arms": earlier["arms"], "samples": earlier["samples"]}
+
+
+def rows_hash(*parts: Rows) -> str:
+    """Changes with any row."""
+    digest = hashlib.sha256()
+    for rows in parts:
+        for row in rows:
+            digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:16]
 
 
 def split(config: CompareConfig) -> tuple[Rows, Rows]:
@@ -163,7 +229,8 @@ class Prepared:
     def run(self, seed: int, evaluator: Evaluator) -> tuple[dict[str, Any], list[str] | None]:
         """Train and measure one seed: what results.json says of it, and the replies (None where the run failed)."""
         config = replace(self.train, seed=seed)
-        models = make_models(self.arm.objective, self.base, config, copy.deepcopy(self.base.model))
+        model = copy.deepcopy(self.base.model)
+        models = make_models(self.arm.objective, self.base, config, model, example=self.examples[0])
         ledger = replace(self.ledger)
         trainer = Trainer(self.arm.objective, models, self.examples, self.plans[seed], config, ledger=ledger)
         curve: list[Record] = []
@@ -233,24 +300,29 @@ def _run(seed: int, measured: Measured, ledger: Ledger, curve: list[Record]) -> 
     }
 
 
-def _samples(evaluator: Evaluator, held_out: Rows, replies: Mapping[str, list[str]]) -> list[dict[str, Any]]:
-    """The first prompts with every arm's reply (of its first seed) side by side."""
-    samples = []
-    for index, question in enumerate(evaluator.questions[:SAMPLES]):
-        samples.append(
+class Samples:
+    """The first prompts with every arm's reply side by side, of its first seed where that is there."""
+
+    def __init__(self, evaluator: Evaluator, rows: list[dict[str, Any]]) -> None:
+        """`rows`: what an interrupted comparison had of them."""
+        self.evaluator = evaluator
+        self.rows = rows or [
             {
                 "prompt": question
                 if isinstance(question, str)
                 else "\n\n".join(f"{m['role']}: {m['content']}" for m in question),
                 "checks": evaluator.requirements(index),
                 "reference": None,
-                "replies": {
-                    name: {"text": texts[index], "ok": evaluator.passes(index, texts[index])}
-                    for name, texts in replies.items()
-                },
+                "replies": {},
             }
-        )
-    return samples
+            for index, question in enumerate(evaluator.questions[:SAMPLES])
+        ]
+
+    def add(self, arm: str, texts: Sequence[str], first: bool) -> None:
+        """The replies of an arm with some seed; those of its `first` replace others."""
+        for index, row in enumerate(self.rows):
+            if first or arm not in row["replies"]:
+                row["replies"][arm] = {"text": texts[index], "ok": self.evaluator.passes(index, texts[index])}
 
 
 def _notes(base: Base, evaluator: Evaluator, config: CompareConfig) -> list[str]:

@@ -19,6 +19,9 @@ SCHEDULES = (
 )
 """transformers' schedules that need nothing but the number of steps."""
 
+INCIDENTAL = ("output_dir", "resume", "overwrite", "dry_run", "save_steps", "report_to")
+"""Settings that change how a run is watched or stored, not what comes out of it."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -191,6 +194,8 @@ class CompareConfig:
     """Where results.json, report.html and the figures go. Default: runs/compare-METHOD-METHOD..."""
     overwrite: bool = False
     """Replace what another comparison left in the output directory."""
+    resume: bool = False
+    """Go on with a comparison that was interrupted: what it has measured is kept."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Settings of every arm's training."""
 
@@ -209,3 +214,10 @@ class Arm:
     method: str
     objective: Objective
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plain(value: Any) -> Any:
+    """A setting as YAML and JSON hold and give it back."""
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -16,7 +16,7 @@ import teloi
 from teloi.batch.example import Example
 from teloi.data.read import Rows, read
 from teloi.engine.callbacks import Listeners
-from teloi.engine.config import TrainConfig
+from teloi.engine.config import INCIDENTAL, TrainConfig, plain
 from teloi.engine.dataset import encode
 from teloi.engine.directory import RunDirectory, writing
 from teloi.engine.evaluate import mean_terms
@@ -29,9 +29,6 @@ from teloi.engine.progress import bar, say, seconds
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models
 from teloi.models.roles import CachedReference, Models
-
-# Settings that change how a run is watched or stored, not what comes out of it.
-INCIDENTAL = ("output_dir", "resume", "overwrite", "dry_run", "save_steps", "report_to")
 
 DEFAULT_DATA = "instructions"
 
@@ -109,8 +106,8 @@ def settings_of(name: str, objective: Objective, config: TrainConfig) -> dict[st
     return {
         "teloi": teloi.__version__,
         "method": name,
-        "objective": {n: _plain(v) for n, v in objective.settings().items()},
-        "train": {n: _plain(v) for n, v in asdict(config).items() if n not in INCIDENTAL},
+        "objective": {n: plain(v) for n, v in objective.settings().items()},
+        "train": {n: plain(v) for n, v in asdict(config).items() if n not in INCIDENTAL},
     }
 
 
@@ -260,13 +257,6 @@ def _announcement(name: str, base: Base, plan: Plan, config: TrainConfig, done: 
         f"{name}: {model}; {plan.steps:,} steps of {min(config.batch_size, plan.rows)} rows{tokens}, "
         f"{plan.epochs:.2g} epochs{resumed}"
     )
-
-
-def _plain(value: Any) -> Any:
-    """A setting as run.yaml holds and gives it back."""
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _hash(examples: Sequence[Example]) -> str:
