@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
+import resource
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from teloi.engine import checkpoint
 from tests.end_to_end.conftest import Teloi, contents, pairs, process, records, same_weights, write_rows
 
 EPOCH = 80
@@ -150,6 +154,27 @@ def test_a_run_killed_inside_a_rollout_ends_in_the_same_bits(tmp_path: Path, tel
     assert len({record["reward"] for record in records(out)}) > 5
 
 
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_end_in_the_same_bits(work: Path, whole, teloi: Teloi, tmp_path: Path):
+    """Wherever it is in the code: reading, computing, logging, writing, or resuming from the kill before."""
+    shutil.copy(work / "pairs.jsonl", tmp_path)
+    out, draw = tmp_path / "out", random.Random(0)
+    for death in range(20):
+        last = steps_done(out) + draw.randint(1, 11)
+        run = process(*words("dpo", out), "--save-steps", 3, "--resume")
+        if death % 4 == 0:
+            time.sleep(4 * draw.random())
+        else:
+            while steps_done(out) < last and run.poll() is None:
+                time.sleep(0.001)
+            time.sleep(0.02 * draw.random())
+        run.kill()
+        assert "there is nothing to resume" not in run.communicate()[1]
+    assert teloi(*words("dpo", out), "--resume").status == 0
+    assert same_weights(out, whole("dpo"))
+    assert records(out) == records(whole("dpo"))
+
+
 class Killed(BaseException):
     """Nothing in the engine may catch it."""
 
@@ -207,6 +232,32 @@ def test_every_way_of_training_resumes(method: str, flags: list[str], work: Path
     assert teloi(*command(tmp_path / "whole")).status == 0
     assert same_weights(tmp_path / "out", tmp_path / "whole")
     assert records(tmp_path / "out") == records(tmp_path / "whole")
+
+
+def test_a_full_disk_ends_a_run_in_one_line_and_leaves_its_last_checkpoint(
+    work: Path, whole, teloi: Teloi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """No file may grow beyond some kilobytes from the third checkpoint on: what a disk without room answers."""
+    shutil.copy(work / "pairs.jsonl", tmp_path)
+    out = tmp_path / "out"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    save = checkpoint.save
+
+    def save_where_room_ends(directory: Path, step: int, *rest: Any) -> Path:
+        if step == 12:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        return save(directory, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_where_room_ends)
+        try:
+            answer = teloi(*words("dpo", out), "--save-steps", 4)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert answer.error.startswith(f"cannot write to {out}: ")
+    assert checkpoints(out) == ["step-00000008"]
+    assert "resumed after step 8" in teloi(*words("dpo", out), "--resume").err
+    assert same_weights(out, whole("dpo"))
 
 
 def test_what_is_left_of_a_checkpoint_half_written_is_ignored(killed: Path, whole, teloi: Teloi):

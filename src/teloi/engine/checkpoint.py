@@ -31,10 +31,14 @@ def save(directory: Path, step: int, tensors: Mapping[str, Tensor], state: Mappi
     temporary = directory / f".step-{step:08d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(dict(tensors), temporary / TENSORS)
-    (temporary / STATE).write_text(json.dumps({**state, "step": step}))
-    for path in (temporary / TENSORS, temporary / STATE, temporary):
-        _sync(path)
+    try:
+        save_file(dict(tensors), temporary / TENSORS)
+        (temporary / STATE).write_text(json.dumps({**state, "step": step}))
+        for path in (temporary / TENSORS, temporary / STATE, temporary):
+            _sync(path)
+    except BaseException:  # a full disk: the older one stays, and gets the room back
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _sync(directory)

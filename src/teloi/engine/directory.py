@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from teloi.batch.example import Example
@@ -149,6 +150,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TeloiError(f"cannot write to {path}: {error.strerror or error}") from error
+    except SafetensorError as error:  # how its Rust half reports a full disk
+        raise TeloiError(f"cannot write to {path}: {error}") from error
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
