@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from teloi.models.scratch import scratch_model
 from teloi.models.sequences import SentenceEncoder, embed_texts
 from tests.engine.conftest import tiny_processor
 
-sentence_transformers = pytest.importorskip("sentence_transformers")
-peer = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+sentence_transformers: Any = importlib.import_module("sentence_transformers")
+peer: Any = importlib.import_module("sentence_transformers.sentence_transformer.losses")
 
 
 class Given(torch.nn.Module):
