@@ -8,6 +8,8 @@ all positions, as common libraries compute it, and over the masked positions onl
 Part B, the structure of documents: the thesis continues pretrained encoders with pairs of sentences labelled by their
 paragraphs (ssp) and gains in ranking answers, more so with few labels. Here a small sentence encoder becomes a
 cross-encoder for TREC-QA with 20 labelled questions, directly or after ssp; ssp with shuffled labels is the control.
+
+What ends by the clock is not repeated to the same step, so the same seed gives like numbers, not the same.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ DETECTION = ("rts", "c-rts")
 
 PRETRAINING = {
     FLOOR: "the floor",
-    "mlm, full head": "masked language modelling, vocabulary logits of all positions as common libraries compute them",
+    "mlm (full head)": "masked language modelling, vocabulary logits of all positions as common libraries compute them",
     "mlm": "masked language modelling, vocabulary logits of the masked positions only",
     "slm": "swapped language modelling, likewise",
     "rts": "random token substitution: a head of two outputs on all positions",
@@ -65,8 +67,8 @@ RANKING = {
     "direct": (None, False, "a cross-encoder fine-tuned on 20 questions from the sentence encoder and a new head"),
     "ssp first": ("ssp", False, "the same after ssp"),
     "shuffled ssp first": ("shuffled", False, "negative control: the same after ssp on pairs with shuffled labels"),
-    "direct, all questions": (None, True, "as direct, on all 78 questions"),
-    "ssp first, all questions": ("ssp", True, "as ssp first, on all 78 questions"),
+    "direct (all questions)": (None, True, "as direct, on all 78 questions"),
+    "ssp first (all questions)": ("ssp", True, "as ssp first, on all 78 questions"),
 }
 """Arms of part B: what they start from, whether they are trained on all questions, and both in words."""
 
@@ -181,7 +183,7 @@ def pretraining(run: Run) -> Objective | None:
     """What an arm of part A is pretrained with."""
     length = LONGEST - 2  # besides [CLS] and [SEP]
     match run.arm:
-        case "mlm, full head":
+        case "mlm (full head)":
             return FullHeadMLM(length=length)
         case "mlm":
             return MLM(length=length)
@@ -379,23 +381,31 @@ CLAIM = Claim(
         *(Arm(name, about) for name, (*_, about) in RANKING.items()),
     ),
     expectations=(
-        *(Expect("steps", arm, "mlm, full head", 1.1) for arm in DETECTION),
-        *(Expect("accuracy", arm, "mlm, full head", 0.04, "noninferior") for arm in DETECTION),
+        *(Expect("steps", arm, "mlm (full head)", 1.1) for arm in DETECTION),
+        *(Expect("accuracy", arm, "mlm (full head)", 0.04, "noninferior") for arm in DETECTION),
         Expect("map", "ssp first", "direct", 0.01),
         # What the saving consists of: a masked language model may leave the other positions' logits out, too.
-        Expect("steps", "mlm", "mlm, full head", 1.1, decides=False),
+        Expect("steps", "mlm", "mlm (full head)", 1.1, decides=False),
         *(Expect("steps", arm, "mlm", 1.1, decides=False) for arm in DETECTION),
         *(Expect("accuracy", arm, "mlm", 0.04, "noninferior", decides=False) for arm in DETECTION),
         # The thesis has it on several tasks; one does not decide that.
         Expect("accuracy", "slm", "mlm", 0.0, decides=False),
         Expect("accuracy", "mlm", FLOOR, 0.02, decides=False),
-        Expect("map", "ssp first, all questions", "direct, all questions", 0.01, decides=False),
+        Expect("map", "ssp first (all questions)", "direct (all questions)", 0.01, decides=False),
+        Expect("map", "ssp first", COSINE, 0.01, decides=False),
     ),
-    checks=(Check("rts finds what was replaced (all tokens called replaced: 26%)", "f1", "rts", at_least=0.3),),
+    checks=(
+        Check(
+            "rts finds what was replaced: F1 above 30%, where calling all tokens replaced gives 26%",
+            "f1",
+            "rts",
+            at_least=0.3,
+        ),
+    ),
     controls=(Control("ssp with shuffled labels does not help", Expect("map", "shuffled ssp first", "direct", 0.01)),),
     run=measure,
     prepare=prepare,
     seeds=(0, 1, 2),
     methods=("mlm", "slm", "rts", "c-rts", "ssp", "classify"),
-    real_text="all of it: Wikipedia, rt-polarity, TREC-QA",
+    real_text="Wikipedia, rt-polarity, TREC-QA",
 )
