@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from teloi.data.encode import conversation, document, tree
     from teloi.data.formats import (
+        Document,
+        LabelledText,
         LanguageModeling,
         Pair,
         Preference,
@@ -31,6 +33,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Arm",
     "CompareConfig",
+    "Document",
+    "LabelledText",
     "LanguageModeling",
     "Now",
     "Objective",
@@ -54,7 +58,7 @@ __all__ = [
 _HOME = {
     "teloi.data.encode": ("conversation", "document", "tree"),
     "teloi.data.formats": (
-        *("LanguageModeling", "Pair", "Preference", "PromptCompletion", "PromptOnly"),
+        *("Document", "LabelledText", "LanguageModeling", "Pair", "Preference", "PromptCompletion", "PromptOnly"),
         *("TitleSkills", "Trajectory", "UnpairedPreference"),
     ),
     "teloi.engine.compare": ("compare",),
