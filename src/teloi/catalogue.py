@@ -95,11 +95,13 @@ PAPERS = _by_slug(
     Paper("structural-ssl", "Di Liello", 2023, "Structural Self-Supervised Objectives for Transformers", "2309.08272"),
     Paper("vacancysbert", "Bocharova et al.", 2023, "VacancySBERT: the approach for representation of titles and skills for semantic similarity search in the recruitment domain", "2307.16638"),
     Paper("grif", "Myers et al.", 2023, "Goal Representations for Instruction Following: A Semi-Supervised Language Interface to Control", "2307.00117"),
+    Paper("e2s2", "Zhong et al.", 2023, "E2S2: Encoding-Enhanced Sequence-to-Sequence Pretraining for Language Understanding and Generation", "2205.14912"),
     Paper("ul2", "Tay et al.", 2023, "UL2: Unifying Language Learning Paradigms", "2205.05131"),
     # where the methods come from that these papers compare
     Paper("mnr", "Henderson et al.", 2017, "Efficient Natural Language Response Suggestion for Smart Reply", "1705.00652"),
     Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
     Paper("bert", "Devlin et al.", 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", "1810.04805"),
+    Paper("bart", "Lewis et al.", 2020, "BART: Denoising Sequence-to-Sequence Pre-training for Natural Language Generation, Translation, and Comprehension", "1910.13461"),
     Paper("t5", "Raffel et al.", 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", "1910.10683"),
     Paper("as2", "Di Liello et al.", 2022, "Pre-training Transformer Models with Sentence-Level Objectives for Answer Sentence Selection", "2205.10455"),
     Paper("rts", "Di Liello et al.", 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders", "2210.13536"),
@@ -136,6 +138,8 @@ METHODS: tuple[Method, ...] = (
     # into a decoder
     Method("span-corruption", "fill the gaps of a text: masked spans in, their tokens out (T5)", "language-modeling", "teloi.methods.pretrain.denoise:SpanCorruption", "ul2", "t5", ("t5",)),
     Method("prefix-lm", "the tail of a text given its head, which is read in both directions", "language-modeling", "teloi.methods.pretrain.denoise:PrefixLM", "ul2", "t5"),
+    Method("infilling", "write a whole text of which spans are masked (BART)", "language-modeling", "teloi.methods.pretrain.infill:Infilling", "e2s2", "bart", ("text-infilling", "bart")),
+    Method("e2s2", "infilling whose encoder also finds shuffled and replaced tokens, and tells texts apart", "language-modeling", "teloi.methods.pretrain.infill:E2S2", "e2s2"),
     Method("ul2", "a mixture of gap filling and continuing, each with its mode token", "language-modeling", "teloi.methods.pretrain.denoise:UL2", "ul2"),
     # in an encoder
     Method("mlm", "recover masked tokens from both sides (BERT)", "language-modeling", "teloi.methods.pretrain.substitution:MLM", "structural-ssl", "bert"),

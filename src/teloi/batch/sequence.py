@@ -3,8 +3,8 @@ batch.
 
 An encoder reads `input_ids` (and `token_type_ids`, which text of a pair each token is of); a masked model has `labels`
 of the same length over them (and `originals`, where inputs were corrupted and the loss asks what they were); a
-sequence-to-sequence model has `targets` of their own length, which its decoder reads shifted. A pair for contrastive
-training is two sequences."""
+sequence-to-sequence model has `targets` of their own length, which its decoder reads shifted (and `noise` over its
+inputs, where the encoder is to say which kind each token is of). A pair for contrastive training is two sequences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IGNORED = -100
 SCORED = ("labels", "targets")
 """Sequences that are scored: padding in them is `IGNORED`."""
 
-OVER_INPUTS = ("labels", "originals", "token_type_ids")
+OVER_INPUTS = ("labels", "originals", "noise", "token_type_ids")
 """Sequences that lie over `input_ids`, token by token, so that they cost no computation of their own."""
 
 

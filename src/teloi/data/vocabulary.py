@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from teloi.data.corruption.ragged import Ints
+from teloi.data.corruption.ragged import Bools, Ints
 from teloi.data.corruption.tokens import replaceable
 from teloi.errors import ModelError
 
@@ -19,6 +19,10 @@ SENTINELS = tuple(f"<extra_id_{k}>" for k in range(100))
 
 MODES = ("[R]", "[X]", "[S]")
 """UL2's names for its paradigms: regular denoising, extreme denoising, sequential denoising."""
+
+
+BLANKS = ("Ġ", "Ċ", "▁")
+"""How tokens of byte-level and of SentencePiece vocabularies start that follow a blank or a new line."""
 
 
 @lru_cache(maxsize=4)
@@ -54,6 +58,22 @@ def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
         if found is not None:
             return int(found)
     raise ModelError("the tokenizer has neither an end-of-sequence token nor a separator")
+
+
+def gap_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of what stands for a masked span: the mask token, or T5's first sentinel. ModelError where there is neither."""
+    return int(sentinel_ids(tokenizer)[0]) if tokenizer.mask_token_id is None else int(tokenizer.mask_token_id)
+
+
+@lru_cache(maxsize=4)
+def word_begins(tokenizer: PreTrainedTokenizerBase) -> Bools:
+    """Which ids begin a word [V]: those with the mark of a blank before them, or without BERT's mark of a continuation.
+    Special tokens do."""
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    marked = [token.startswith(BLANKS) for token in tokens]
+    begins = np.asarray(marked if any(marked) else [not token.startswith("##") for token in tokens])
+    begins[np.setdiff1d(np.arange(len(tokens)), ordinary_ids(tokenizer))] = True
+    return begins
 
 
 @lru_cache(maxsize=4)

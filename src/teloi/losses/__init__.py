@@ -15,9 +15,11 @@ if TYPE_CHECKING:
         cosine_pull,
         info_nce,
         inverse_temperature,
+        mean_pool,
         same_group,
         similarity,
         symmetric_info_nce,
+        two_view_nce,
     )
     from teloi.losses.logps import (
         logps_from_logits,
@@ -88,6 +90,7 @@ __all__ = [
     "leave_one_out_advantages",
     "log_ratio",
     "logps_from_logits",
+    "mean_pool",
     "nca_pair",
     "orpo",
     "per_token",
@@ -104,6 +107,7 @@ __all__ = [
     "symmetric_info_nce",
     "token_cross_entropy",
     "token_logps",
+    "two_view_nce",
 ]
 
 # The module of each public name that is not in `preference`.
@@ -116,9 +120,11 @@ _ROOMS = {
             "cosine_pull",
             "info_nce",
             "inverse_temperature",
+            "mean_pool",
             "same_group",
             "similarity",
             "symmetric_info_nce",
+            "two_view_nce",
         ),
         "logps": (
             "logps_from_logits",

@@ -63,6 +63,16 @@ def contrast(
     return scale * similarity(anchors, torch.cat(columns), metric)
 
 
+def mean_pool(states: Float[Tensor, "b t d"], mask: Int[Tensor, "b t"]) -> Float[Tensor, "b d"]:
+    """The mean state of each row over the tokens where `mask` is 1, so that padding does not count; 0 for an empty row.
+
+    float64 for float64, else float32.
+    """
+    states = _exact(states)
+    weights = mask[..., None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
 def inverse_temperature(
     log_temperature: Float[Tensor, ""], lowest: float = 0.01, highest: float = 100.0
 ) -> Float[Tensor, ""]:
@@ -176,6 +186,26 @@ def symmetric_info_nce(
     meeting = candidates & rows[:, None]
     by_column = info_nce(logits[:, :n].T, targets[:, :n].T, rows=pairs, candidates=meeting[:, :n].T)
     return (weights[0] * by_row + weights[1] * by_column) / 2
+
+
+def two_view_nce(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"], scale: float = 1.0) -> Float[Tensor, " n"]:
+    """NT-Xent: each view of text i is to be found among both views of all other texts, given the other view of i.
+
+    The mean of the two directions. A batch of one text has nothing to be told from: 0.
+
+    Args:
+        first, second: embeddings of two views of n texts, not normalised.
+        scale: the inverse of the temperature.
+
+    Source: Chen et al. 2020 (SimCLR), eq. 1; Zhong et al. 2023 (E2S2), the global objective of the encoder.
+    """
+    others = ~torch.eye(len(first), dtype=torch.bool, device=first.device)
+    candidates = torch.cat([torch.ones_like(others), others], dim=1)
+    there, back = (
+        info_nce(contrast(one, other, scale, negatives=one), candidates=candidates)
+        for one, other in ((first, second), (second, first))
+    )
+    return (there + back) / 2
 
 
 def cosine_pull(anchors: Float[Tensor, "n d"], positives: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch
 from teloi.data.processor import Processor
 from teloi.errors import ModelError
+from teloi.losses.contrastive import mean_pool
 from teloi.losses.logps import logps_from_logits
 from teloi.models.roles import evaluation
 
@@ -43,21 +45,29 @@ class ScoredModel:
         self.scored = "targets" if self.seq2seq else "labels"
         self.before_head: nn.Module = self.inner.get_decoder() if self.seq2seq else self.inner.base_model
 
-    def logits(self, batch: SequenceBatch) -> Float[Tensor, "n v"]:
-        """Vocabulary logits at the scored labels."""
+    def logits(self, batch: SequenceBatch, encoded: Float[Tensor, "b t d"] | None = None) -> Float[Tensor, "n v"]:
+        """Vocabulary logits at the scored labels. `encoded`: what the encoder said, where that is known."""
         labels = batch.ids[self.scored]
         scored = labels != IGNORED
-        arguments = self._inputs(batch)
+        arguments: dict[str, Any] = self._inputs(batch)
+        if encoded is not None:
+            del arguments["input_ids"]
+            arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded)
         if self.seq2seq:
             arguments["decoder_input_ids"] = self._shifted(labels.masked_fill(~scored, batch.pad))
         with self._only(scored):
             logits: Tensor = self.model(**arguments).logits
         return logits.flatten(0, 1)
 
-    def logps(self, batch: SequenceBatch) -> Float[Tensor, " n"]:
+    def logps(self, batch: SequenceBatch, encoded: Float[Tensor, "b t d"] | None = None) -> Float[Tensor, " n"]:
         """Log-probability of each scored label, float32."""
         labels = batch.ids[self.scored]
-        return logps_from_logits(self.logits(batch), labels[labels != IGNORED])
+        return logps_from_logits(self.logits(batch, encoded), labels[labels != IGNORED])
+
+    def encoded(self, batch: SequenceBatch) -> Float[Tensor, "b t d"]:
+        """Last states of a sequence-to-sequence model's encoder, for heads on it and for its decoder."""
+        states: Tensor = self.inner.get_encoder()(**self._inputs(batch)).last_hidden_state
+        return states
 
     def hidden(self, batch: SequenceBatch) -> Float[Tensor, "n d"]:
         """Last hidden states of a masked model at the scored labels, for heads that an objective brings itself."""
@@ -112,10 +122,7 @@ class SentenceEncoder:
         if (mean := getattr(self.model, "mean_states", None)) is not None:  # a model that can do it better
             vectors: Tensor = mean(ids, mask).float()
             return vectors
-        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        weights = mask[..., None].to(states.dtype)
-        pooled: Tensor = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return pooled
+        return mean_pool(self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
 
 
 class Classifier:
