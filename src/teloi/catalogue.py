@@ -97,6 +97,7 @@ PAPERS = _by_slug(
     Paper("grif", "Myers et al.", 2023, "Goal Representations for Instruction Following: A Semi-Supervised Language Interface to Control", "2307.00117"),
     Paper("e2s2", "Zhong et al.", 2023, "E2S2: Encoding-Enhanced Sequence-to-Sequence Pretraining for Language Understanding and Generation", "2205.14912"),
     Paper("ul2", "Tay et al.", 2023, "UL2: Unifying Language Learning Paradigms", "2205.05131"),
+    Paper("babylm", "Hu et al.", 2024, "Findings of the Second BabyLM Challenge: Sample-Efficient Pretraining on Developmentally Plausible Corpora", "2412.05149"),
     # where the methods come from that these papers compare
     Paper("mnr", "Henderson et al.", 2017, "Efficient Natural Language Response Suggestion for Smart Reply", "1705.00652"),
     Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
@@ -122,6 +123,7 @@ PAPERS = _by_slug(
     Paper("aot", "Melnyk et al.", 2024, "Distributional Preference Alignment of LLMs via Optimal Transport", "2406.05882"),
     Paper("discopop", "Lu et al.", 2024, "Discovering Preference Optimization Algorithms with and for Large Language Models", "2406.08414"),
     Paper("apo", "D'Oosterlinck et al.", 2024, "Anchored Preference Optimization and Contrastive Revisions: Addressing Underspecification in Alignment", "2408.06266"),
+    Paper("gpt-bert", "Charpentier & Samuel", 2024, "GPT or BERT: why not both?", "2410.24159"),
 )
 
 # paper -> the file of its claim, which names it CLAIM
@@ -135,6 +137,7 @@ CLAIMS: dict[str, str] = {
 
 METHODS: tuple[Method, ...] = (
     Method("clm", "next-token prediction on plain text, from scratch or continued", "language-modeling", "teloi.methods.pretrain.clm:CLM", "gpt"),
+    Method("gpt-bert", "one decoder learns to continue texts and, read in both directions, to fill masks", "language-modeling", "teloi.methods.pretrain.gpt_bert:GPTBERT", "babylm", "gpt-bert", ("mntp", "masked-next-token-prediction")),
     # into a decoder
     Method("span-corruption", "fill the gaps of a text: masked spans in, their tokens out (T5)", "language-modeling", "teloi.methods.pretrain.denoise:SpanCorruption", "ul2", "t5", ("t5",)),
     Method("prefix-lm", "the tail of a text given its head, which is read in both directions", "language-modeling", "teloi.methods.pretrain.denoise:PrefixLM", "ul2", "t5"),

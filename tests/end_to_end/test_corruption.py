@@ -6,7 +6,13 @@ import random
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from teloi.catalogue import METHODS
 from tests.end_to_end.conftest import WORDS, Teloi, records
@@ -60,3 +66,18 @@ def test_a_comparison_says_that_it_measures_causal_models_only(corpus: Path, tel
     assert "mlm does not train a causal model" in answer.error
     assert "teloi train mlm with --eval-data" in answer.error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_decoder_of_both_ways_comes_out_as_a_causal_model_that_knows_its_mask(
+    corpus: Path, train: Teloi, tmp_path: Path
+):
+    out = tmp_path / "out"
+    assert train("gpt-bert", corpus, out, "--length", 24, "--eval-data", corpus).status == 0
+    assert {"nll_masked", "nll_causal", "eval_loss"} <= records(out)[-1].keys()
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    model, report = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert not report["missing_keys"]
+    ids = tokenizer(f"red {tokenizer.mask_token} tree", return_tensors="pt")["input_ids"]
+    assert tokenizer.mask_token_id in ids
+    assert model(input_ids=ids).logits.shape[-1] == len(tokenizer)
+    assert model.generate(input_ids=ids, max_new_tokens=3).shape[1] > ids.shape[1]

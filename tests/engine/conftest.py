@@ -19,11 +19,12 @@ from teloi.batch.sequence import Sequence
 from teloi.batch.tree import Branch, Tree
 from teloi.data.formats import Format, PromptOnly
 from teloi.data.processor import Processor
-from teloi.data.vocabulary import ordinary_ids
+from teloi.data.vocabulary import given_mask_id, ordinary_ids
 from teloi.engine.config import TrainConfig
 from teloi.engine.loop import Hooks, Trainer
 from teloi.engine.objective import Objective
 from teloi.engine.plan import make_plan
+from teloi.methods.pretrain.gpt_bert import GPTBERT
 from teloi.models.attention import TREE
 from teloi.models.roles import REFERENCE_SUMS, CachedReference, LanguageModel, Models
 from teloi.models.scratch import scratch_model, train_tokenizer
@@ -84,7 +85,7 @@ def tiny_models(objective: Objective, dtype: torch.dtype = torch.float32) -> Mod
     made = Models(policy, processor=processor)
     if "reference" in objective.roles:
         made.reference = CachedReference()
-    made.example = examples_for(objective, 1)[0] if policy is None else None
+    made.example = examples_for(objective, 1)[0] if policy is None or isinstance(objective, GPTBERT) else None
     made.parts = objective.build(made)
     return made
 
@@ -123,6 +124,14 @@ def random_segments(count: int, tokenizer: Any, seed: int = 0) -> list[Sequence]
     return [Sequence({"input_ids": draw.choice(ordinary, draw.integers(8, 24)).astype(np.int32)}) for _ in range(count)]
 
 
+def random_segment_rows(objective: GPTBERT, count: int, seed: int = 0) -> list[Sequence]:
+    """Rows of one corpus, whatever their number, whose segments are too short to be cut."""
+    tokenizer = tiny_processor().tokenizer
+    mask = np.int64(given_mask_id(tokenizer))
+    segments = [one.ids["input_ids"][:20] for one in random_segments(40, tokenizer, seed)]
+    return objective.prepare([Sequence({"input_ids": ids}, {"mask": mask}) for ids in segments], seed)[:count]
+
+
 def random_rows(format: type[Format], count: int, seed: int = 0) -> list[Format]:
     """Rows of random words and numbers; every other trajectory has an instruction, there are three labels."""
     draw = np.random.default_rng(seed)
@@ -151,6 +160,8 @@ def random_rows(format: type[Format], count: int, seed: int = 0) -> list[Format]
 
 def examples_for(objective: Objective, count: int, seed: int = 0) -> list[Any]:
     """Random examples of the kind that an objective trains on."""
+    if isinstance(objective, GPTBERT):
+        return random_segment_rows(objective, count, seed)
     if objective.architecture == "causal":
         return random_trees(count, branches_of(objective), seed)
     if objective.architecture in ("encoder", "classifier", "none"):
@@ -174,6 +185,7 @@ SMALL: dict[str, dict[str, Any]] = {
     name: {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6} for name in ("grpo", "rloo")
 }
 SMALL["grif"] = {"dropout": 0.0}
+SMALL["gpt-bert"] = {"length": 24, "masked_rows": 0.75}
 
 
 def make(method: catalogue.Method) -> Objective:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,7 +45,7 @@ class TreeStructure:
         `window`: a position sees only the last `window` positions, itself included, counted along its own sequence.
         """
         if (index, window) not in self._masks:
-            self._masks[index, window] = self._make_mask(self.spans[index], window)
+            self._masks[index, window] = self._make_mask(index, window)
         return self._masks[index, window]
 
     def causal(self, index: int) -> Bool[Tensor, "n n"]:
@@ -53,7 +55,8 @@ class TreeStructure:
             self._causal[size] = torch.ones(size, size, dtype=torch.bool, device=self.device).tril()
         return self._causal[size]
 
-    def _make_mask(self, span: Span, window: int | None) -> Bool[Tensor, "n n"] | None:
+    def _make_mask(self, index: int, window: int | None) -> Bool[Tensor, "n n"] | None:
+        span = self.spans[index]
         longest = span.prompt + max(span.branches, default=0)
         if window is not None and window >= longest:
             window = None
@@ -72,3 +75,20 @@ class TreeStructure:
         if window is not None:
             visible &= distance < window
         return visible.to(self.device)
+
+
+class SegmentStructure(TreeStructure):
+    """Segments of one packed row, some of them read in both directions: there every position sees the whole segment,
+    but nothing of another one."""
+
+    def __init__(self, lengths: Sequence[int], bidirectional: Sequence[bool], device: torch.device) -> None:
+        starts = itertools.accumulate(lengths, initial=0)
+        super().__init__(tuple(Span(start, length, ()) for start, length in zip(starts, lengths, strict=False)), device)
+        self.bidirectional = tuple(bidirectional)
+
+    def _make_mask(self, index: int, window: int | None) -> Bool[Tensor, "n n"] | None:
+        if not self.bidirectional[index]:
+            return super()._make_mask(index, window)
+        position = torch.arange(self.spans[index].size, device=self.device)
+        distance = (position[:, None] - position[None]).abs()
+        return distance < (len(position) if window is None else window)

@@ -81,3 +81,22 @@ def ordinary_ids(tokenizer: PreTrainedTokenizerBase) -> Ints:
     """All ids but those of special tokens: what is corrupted, and what replaces it."""
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return replaceable(len(tokenizer), added | set(tokenizer.all_special_ids))
+
+
+def begin_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of the token before a text: the begin of sequence, BERT's classification token, or, as in GPT-2, the end
+    token. ModelError where there is none of them."""
+    for found in (tokenizer.bos_token_id, tokenizer.cls_token_id):
+        if found is not None:
+            return int(found)
+    return end_id(tokenizer)
+
+
+MASK = "<|mask|>"
+
+
+def given_mask_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of the mask token, <|mask|>, which a tokenizer that lacks one is given."""
+    if tokenizer.mask_token_id is None:
+        tokenizer.add_special_tokens({"mask_token": MASK})
+    return mask_id(tokenizer)

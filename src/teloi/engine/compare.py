@@ -24,7 +24,7 @@ from teloi.engine.plan import Plan, make_plan
 from teloi.engine.progress import bar, say
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models
-from teloi.errors import DataError, NonFinite, UsageError
+from teloi.errors import DataError, NonFinite, RowError, UsageError
 from teloi.files import write_text
 from teloi.jobs import default_jobs, in_parallel, one_by_one
 from teloi.models.roles import merged
@@ -200,7 +200,7 @@ def split(config: CompareConfig) -> tuple[Rows, Rows]:
     rows = read(config.data, "train", limit)
     held_out: Rows | None = None
     if config.eval_data:
-        held_out = read(config.eval_data, "test", config.eval_limit)
+        held_out = _held_out(config.eval_data, config)
     elif not Path(config.data).is_file():
         try:
             held_out = read(config.data, "test", config.eval_limit)
@@ -213,6 +213,18 @@ def split(config: CompareConfig) -> tuple[Rows, Rows]:
         held_out = rows.select([i for i in indices if i % 10 == 0][: config.eval_limit])
         rows = rows.select(i for i in indices if i % 10)
     return rows, held_out
+
+
+def _held_out(spec: str, config: CompareConfig) -> Rows:
+    """The test split of the held-out data; all of a set that has no such part and is not what is trained on."""
+    try:
+        return read(spec, "test", config.eval_limit)
+    except RowError:
+        raise
+    except DataError:
+        if spec == config.data:
+            raise
+        return read(spec, "train", config.eval_limit)
 
 
 @dataclass(frozen=True)

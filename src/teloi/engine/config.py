@@ -15,9 +15,9 @@ from teloi.errors import UsageError
 
 SCHEDULES = (
     *("linear", "cosine", "cosine_with_restarts", "polynomial"),
-    *("constant", "constant_with_warmup", "inverse_sqrt"),
+    *("constant", "constant_with_warmup", "inverse_sqrt", "cosine_with_cooldown"),
 )
-"""transformers' schedules that need nothing but the number of steps."""
+"""transformers' schedules that need nothing but the number of steps, and our own."""
 
 INCIDENTAL = ("output_dir", "resume", "overwrite", "dry_run", "save_steps", "report_to")
 """Settings that change how a run is watched or stored, not what comes out of it."""
@@ -83,7 +83,8 @@ class TrainConfig:
     """Peak learning rate."""
     lr_scheduler_type: str = "linear"
     """Schedule after warm-up, by transformers' names: linear, cosine, cosine_with_restarts, polynomial, constant,
-    constant_with_warmup or inverse_sqrt."""
+    constant_with_warmup or inverse_sqrt; or cosine_with_cooldown, GPT-BERT's: to a tenth, then to 0 over as many steps
+    as the warm-up took."""
     warmup_ratio: float = 0.1
     """Share of the steps over which the learning rate rises from 0."""
     weight_decay: float = 0.0

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import get_scheduler
 
 from teloi.engine import checkpoint
 from teloi.engine.config import TrainConfig
@@ -25,6 +24,7 @@ from teloi.engine.objective import Ledger, Now, Objective
 from teloi.engine.plan import Plan
 from teloi.engine.precision import Masters
 from teloi.engine.processes import Gather, accelerator, share
+from teloi.engine.schedules import schedule
 from teloi.engine.sharding import Twin, gathered
 from teloi.engine.step import Step, averages
 from teloi.errors import NonFinite
@@ -78,13 +78,8 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         total = self.plan.steps
-        schedule = get_scheduler(
-            self.config.lr_scheduler_type,
-            torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0),
-            num_warmup_steps=math.ceil(self.config.warmup_ratio * total),
-            num_training_steps=total,
-        )
-        self.rate: Callable[[float], float] = schedule.lr_lambdas[0]
+        warmup = math.ceil(self.config.warmup_ratio * total)
+        self.rate = schedule(self.config.lr_scheduler_type, warmup, total)
         self.done = 0
 
     def resume(self) -> int:

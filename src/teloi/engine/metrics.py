@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -15,13 +15,14 @@ from torch import Tensor
 from teloi.batch.tree import Branch, Tree, TreeBatch
 from teloi.data.casts import as_format, choose
 from teloi.data.encode import document, tree
-from teloi.data.formats import Format, LanguageModeling, Preference, PromptCompletion, PromptOnly, Text
+from teloi.data.formats import Format, LanguageModeling, MinimalPair, Preference, PromptCompletion, PromptOnly, Text
 from teloi.data.processor import Processor
 from teloi.data.read import Rows
 from teloi.engine.plan import pack
 from teloi.engine.setup import Base
 from teloi.errors import CastError, DataError, Overlong, RowError, UsageError
 from teloi.generate.local import Sample, sample
+from teloi.measure.minimal_pairs import by_paradigm, causal_scores, right
 from teloi.models.attention import attention
 from teloi.models.roles import LanguageModel, evaluation
 from teloi.worlds.instructions import describe, satisfied
@@ -77,6 +78,14 @@ METRICS = {
             "share of held-out pairs whose chosen reply has the higher log-probability per token",
         ),
         Metric(
+            "minimal_pairs",
+            "minimal pairs",
+            "higher",
+            "share",
+            "mean over paradigms of the share of held-out pairs whose good sentence has the higher log-probability, "
+            "token by token from left to right behind the begin token (ties are wrong)",
+        ),
+        Metric(
             "bits_per_character",
             "bits per character",
             "lower",
@@ -117,7 +126,7 @@ class Measured:
     items: dict[str, list[float]] = field(default_factory=dict)
     replies: list[str] = field(default_factory=list)
 
-    def add(self, name: str, items: Sequence[float]) -> None:
+    def add(self, name: str, items: Iterable[float]) -> None:
         self.items[name] = [float(item) for item in items]
         self.metrics[name] = float(np.mean(self.items[name]))
 
@@ -130,8 +139,9 @@ class Evaluator:
         self.start = LanguageModel(base.model, base.layout)
         self.max_new_tokens = max_new_tokens
         self.micro_tokens = micro_tokens
+        self.minimal: Sequence[Any] = as_format(rows, MinimalPair) if _readable(rows, MinimalPair) else []
         self.pairs = _pairs(rows, base.processor)
-        self.texts, self.characters = ([], []) if self.pairs else _texts(rows, base.processor)
+        self.texts, self.characters = ([], []) if self.pairs or self.minimal else _texts(rows, base.processor)
         limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         found = ((question, columns, base.processor.prompt_ids(question)) for question, columns in _prompts(rows))
         # A prompt without room for a reply is not asked.
@@ -147,9 +157,12 @@ class Evaluator:
         names = []
         if self.prompts and all(self.checks):
             names.append("checks")
-        names += (
-            ["preference_accuracy", "reward_margin", "likelihood_accuracy"] if self.pairs else ["bits_per_character"]
-        )
+        if self.minimal:
+            names.append("minimal_pairs")
+        elif self.pairs:
+            names += ["preference_accuracy", "reward_margin", "likelihood_accuracy"]
+        else:
+            names.append("bits_per_character")
         return names + (["kl", "reply_length", "finished"] if self.prompts else [])
 
     def metrics(self, wanted: str) -> list[Metric]:
@@ -166,7 +179,9 @@ class Evaluator:
         """All available metrics of a model."""
         measured = Measured()
         with evaluation(model.model):
-            if self.pairs:
+            if self.minimal:
+                self._measure_minimal(model, measured)
+            elif self.pairs:
                 self._measure_pairs(model, measured)
             else:
                 self._measure_texts(model, measured)
@@ -189,6 +204,16 @@ class Evaluator:
         measured.add("preference_accuracy", (np.sign(gained) + 1) / 2)
         measured.add("reward_margin", gained)
         measured.add("likelihood_accuracy", (np.sign(means @ np.array([1.0, -1.0])) + 1) / 2)
+
+    def _measure_minimal(self, model: LanguageModel, measured: Measured) -> None:
+        sides = (
+            causal_scores(model, self.base.processor, [getattr(pair, side) for pair in self.minimal])
+            for side in ("good", "bad")
+        )
+        correct = right(*sides)
+        measured.add("minimal_pairs", correct)
+        means = by_paradigm(correct, [pair.paradigm for pair in self.minimal])
+        measured.metrics["minimal_pairs"] = float(np.mean(list(means.values())))
 
     def _measure_texts(self, model: LanguageModel, measured: Measured) -> None:
         sums, _ = self._branch_values(model, self.texts)

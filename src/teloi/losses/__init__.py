@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         simpo,
         sppo_hard,
     )
-    from teloi.losses.tokens import token_cross_entropy
+    from teloi.losses.tokens import nll_and_z, token_cross_entropy
     from teloi.losses.unpaired import kl_baseline, kto
 
 __all__ = [
@@ -92,6 +92,7 @@ __all__ = [
     "logps_from_logits",
     "mean_pool",
     "nca_pair",
+    "nll_and_z",
     "orpo",
     "per_token",
     "perplexity",
@@ -142,7 +143,7 @@ _ROOMS = {
             "leave_one_out_advantages",
             "reinforce",
         ),
-        "tokens": ("token_cross_entropy",),
+        "tokens": ("nll_and_z", "token_cross_entropy"),
         "unpaired": ("kl_baseline", "kto"),
     }.items()
     for name in names

@@ -16,7 +16,7 @@ from typing import Any
 
 from teloi.data.formats.base import Format, Message, Text
 from teloi.data.formats.labelled import Document, LabelledText
-from teloi.data.formats.pairs import Pair, TitleSkills
+from teloi.data.formats.pairs import MinimalPair, Pair, TitleSkills
 from teloi.data.formats.text import (
     Conversations,
     ImplicitPreference,
@@ -37,6 +37,7 @@ __all__ = [
     "LabelledText",
     "LanguageModeling",
     "Message",
+    "MinimalPair",
     "Pair",
     "Preference",
     "PromptCompletion",
@@ -55,6 +56,7 @@ _ORDER: tuple[type[Format], ...] = (
     UnpairedPreference,
     PromptCompletion,
     Pair,
+    MinimalPair,
     TitleSkills,
     Trajectory,
     Document,

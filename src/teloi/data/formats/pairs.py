@@ -1,4 +1,4 @@
-"""The formats of what belongs together: for encoders."""
+"""The formats of texts in pairs: what belongs together, for encoders, and what differs in one point, to measure."""
 
 from __future__ import annotations
 
@@ -65,3 +65,25 @@ class TitleSkills(Format):
             check_encodable(skill, f"column 'skills', entry {number}")
         columns = {k: v for k, v in row.items() if k not in cls.needs}
         return cls(string_in(row, "title", cls), tuple(skills), columns=columns, where=where)
+
+
+@dataclass(frozen=True)
+class MinimalPair(Format):
+    """An acceptable sentence and one that differs from it in a single point and is not, to measure models by.
+
+    Optional column `paradigm`: what the two differ in; figures are averaged over paradigms.
+    """
+
+    name: ClassVar[str] = "minimal-pair"
+    needs: ClassVar[tuple[str, ...]] = ("good", "bad")
+
+    good: str
+    bad: str
+    paradigm: str = ""
+
+    @classmethod
+    def _parse(cls, row: Mapping[str, Any], where: str | None) -> Self:
+        paradigm = string_in(row, "paradigm", cls) if row.get("paradigm") is not None else ""
+        columns = {k: v for k, v in row.items() if k not in (*cls.needs, "paradigm")}
+        sides = (string_in(row, name, cls) for name in cls.needs)
+        return cls(*sides, paradigm, columns=columns, where=where)
