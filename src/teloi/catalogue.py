@@ -98,6 +98,7 @@ PAPERS = _by_slug(
     Paper("e2s2", "Zhong et al.", 2023, "E2S2: Encoding-Enhanced Sequence-to-Sequence Pretraining for Language Understanding and Generation", "2205.14912"),
     Paper("ul2", "Tay et al.", 2023, "UL2: Unifying Language Learning Paradigms", "2205.05131"),
     Paper("babylm", "Hu et al.", 2024, "Findings of the Second BabyLM Challenge: Sample-Efficient Pretraining on Developmentally Plausible Corpora", "2412.05149"),
+    Paper("phf", "Korbak et al.", 2023, "Pretraining Language Models with Human Preferences", "2302.08582"),
     # where the methods come from that these papers compare
     Paper("mnr", "Henderson et al.", 2017, "Efficient Natural Language Response Suggestion for Smart Reply", "1705.00652"),
     Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
@@ -105,6 +106,9 @@ PAPERS = _by_slug(
     Paper("bart", "Lewis et al.", 2020, "BART: Denoising Sequence-to-Sequence Pre-training for Natural Language Generation, Translation, and Comprehension", "1910.13461"),
     Paper("t5", "Raffel et al.", 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", "1910.10683"),
     Paper("as2", "Di Liello et al.", 2022, "Pre-training Transformer Models with Sentence-Level Objectives for Answer Sentence Selection", "2205.10455"),
+    Paper("rwr", "Peters and Schaal", 2007, "Reinforcement Learning by Reward-weighted Regression for Operational Space Control", url="https://doi.org/10.1145/1273496.1273590"),
+    Paper("awr", "Peng et al.", 2019, "Advantage-Weighted Regression: Simple and Scalable Off-Policy Reinforcement Learning", "1910.00177"),
+    Paper("unlikelihood", "Welleck et al.", 2020, "Neural Text Generation with Unlikelihood Training", "1908.04319"),
     Paper("rts", "Di Liello et al.", 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders", "2210.13536"),
     Paper("dpo", "Rafailov et al.", 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", "2305.18290"),
     Paper("slic", "Zhao et al.", 2023, "SLiC-HF: Sequence Likelihood Calibration with Human Feedback", "2305.10425"),
@@ -138,6 +142,12 @@ CLAIMS: dict[str, str] = {
 METHODS: tuple[Method, ...] = (
     Method("clm", "next-token prediction on plain text, from scratch or continued", "language-modeling", "teloi.methods.pretrain.clm:CLM", "gpt"),
     Method("gpt-bert", "one decoder learns to continue texts and, read in both directions, to fill masks", "language-modeling", "teloi.methods.pretrain.gpt_bert:GPTBERT", "babylm", "gpt-bert", ("mntp", "masked-next-token-prediction")),
+    # on documents whose segments have scores
+    Method("conditional-lm", "a control token says of every segment whether people like it; sample behind the good one", "scored-segments", "teloi.methods.pretrain.human_preferences:ConditionalLM", "phf", also=("conditional-training",)),
+    Method("filtered-lm", "next-token prediction on the documents that score well enough", "scored-segments", "teloi.methods.pretrain.human_preferences:FilteredLM", "phf", also=("filtering",)),
+    Method("unlikelihood", "raise the tokens of liked segments, lower those of the others", "scored-segments", "teloi.methods.pretrain.weighted_by_score:Unlikelihood", "phf", "unlikelihood"),
+    Method("awr", "weigh every token by how much better its segment is than a learned value foresaw", "scored-segments", "teloi.methods.pretrain.weighted_by_score:AWR", "phf", "awr", ("advantage-weighted-regression",)),
+    Method("rwr", "weigh every token by the exponential of its segment's reward", "scored-segments", "teloi.methods.pretrain.weighted_by_score:RWR", "phf", "rwr", ("reward-weighted-regression",)),
     # into a decoder
     Method("span-corruption", "fill the gaps of a text: masked spans in, their tokens out (T5)", "language-modeling", "teloi.methods.pretrain.denoise:SpanCorruption", "ul2", "t5", ("t5",)),
     Method("prefix-lm", "the tail of a text given its head, which is read in both directions", "language-modeling", "teloi.methods.pretrain.denoise:PrefixLM", "ul2", "t5"),

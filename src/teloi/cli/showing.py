@@ -46,6 +46,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "Its valley is known for castles. Kings built them to hunt in the woods.",
         ]
     },
+    "scored-segments": {"texts": ["I like tea.", " You idiot."], "scores": [0.01, 0.97]},
     "unpaired-preference": {"prompt": "Name a river in France.", "completion": "The Loire.", "label": True},
 }
 

@@ -24,6 +24,7 @@ from teloi.data.formats import (
     Preference,
     PromptCompletion,
     PromptOnly,
+    ScoredSegments,
     Text,
     TitleSkills,
     UnpairedPreference,
@@ -123,6 +124,10 @@ def _parted(row: LanguageModeling) -> list[Format]:
     return [Document(tuple(paragraphs), **_about(row))]
 
 
+def _unscored(row: ScoredSegments) -> list[Format]:
+    return [LanguageModeling("".join(row.texts), **_about(row))]
+
+
 CASTS: tuple[Cast, ...] = (
     Cast(ImplicitPreference, Preference, _common_start),
     Cast(Preference, UnpairedPreference, _both_sides),
@@ -139,6 +144,7 @@ CASTS: tuple[Cast, ...] = (
     Cast(UnpairedPreference, LabelledText, _judged),
     Cast(Document, LanguageModeling, _laid_out),
     Cast(LanguageModeling, Document, _parted),
+    Cast(ScoredSegments, LanguageModeling, _unscored, loses="the scores"),
 )
 
 
