@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Several
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def tiny_models(objective: Objective, dtype: torch.dtype = torch.float32) -> Mod
     policy: Any
     torch.manual_seed(0)
     if objective.architecture == "causal":
-        policy = LanguageModel(tiny_model().to(dtype=dtype), "packed")  # type: ignore[call-arg]
+        causal = tiny_model().to(dtype=dtype)  # type: ignore[call-arg]
+        objective.shape(causal, examples_for(objective, 1)[0])
+        policy = LanguageModel(causal, "packed")
     elif objective.architecture == "none":
         policy = None
     else:
@@ -98,16 +101,24 @@ def models() -> Callable[..., Models]:
 
 def random_trees(count: int, branches: int, seed: int = 0) -> list[Tree]:
     """Trees of random tokens, with what the objectives of the catalogue read from their columns."""
-    draw = np.random.default_rng(seed)
+    draw, scoring = np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
     def tokens() -> np.ndarray:
         return draw.integers(3, VOCABULARY, draw.integers(1, 8)).astype(np.int32)
 
+    def branch() -> Branch:
+        ids = tokens()
+        score, control = scoring.random(len(ids)), scoring.random(len(ids)) < 0.2
+        columns = {"score": score.astype(np.float32), "control": control.astype(np.float32)}
+        return replace(Branch.scored(ids), columns=columns)
+
     return [
         Tree(
             tokens(),
-            tuple(Branch.scored(tokens()) for _ in range(branches)),
+            tuple(branch() for _ in range(branches)),
             {
+                "threshold": np.float32(0.5),
+                "controls": np.asarray([VOCABULARY, VOCABULARY + 1]),
                 REFERENCE_SUMS: draw.normal(-20, 3, branches).astype(np.float32),
                 "desirable": np.bool_(draw.random() < 0.5),
             },
@@ -194,7 +205,9 @@ def make(method: catalogue.Method) -> Objective:
 
 def branches_of(objective: Objective) -> int:
     """Completions of an example: none where the objective samples them itself."""
-    return {"SFT": 1, "CLM": 1, "GRPO": 0, "RLOO": 0}.get(type(objective).__name__, 2)
+    none, one = ("GRPO", "RLOO"), ("SFT", "CLM", "FilteredLM", "ConditionalLM", "Unlikelihood", "RWR", "AWR")
+    name = type(objective).__name__
+    return 0 if name in none else 1 if name in one else 2
 
 
 def make_trainer(

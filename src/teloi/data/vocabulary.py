@@ -25,6 +25,18 @@ BLANKS = ("Ġ", "Ċ", "▁")
 """How tokens of byte-level and of SentencePiece vocabularies start that follow a blank or a new line."""
 
 
+CONTROLS = ("<|aligned|>", "<|misaligned|>")
+"""What stands before a segment that people like, and before one that they do not (Korbak et al., 2023)."""
+
+
+@lru_cache(maxsize=4)
+def control_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """Ids of <|aligned|> and <|misaligned|>, which a tokenizer that lacks them is given."""
+    tokenizer.add_tokens(list(CONTROLS), special_tokens=True)  # those it has it keeps
+    known = tokenizer.get_vocab()
+    return known[CONTROLS[0]], known[CONTROLS[1]]
+
+
 @lru_cache(maxsize=4)
 def sentinel_ids(tokenizer: PreTrainedTokenizerBase) -> Ints:
     """Ids of <extra_id_0>, <extra_id_1>, ... as far as the vocabulary has them. ModelError where it has none."""

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         simpo,
         sppo_hard,
     )
+    from teloi.losses.scored import reward_weighted, reward_weights, unlikelihood, value_error
     from teloi.losses.tokens import nll_and_z, token_cross_entropy
     from teloi.losses.unpaired import kl_baseline, kto
 
@@ -97,6 +98,8 @@ __all__ = [
     "per_token",
     "perplexity",
     "reinforce",
+    "reward_weighted",
+    "reward_weights",
     "robust",
     "same_group",
     "segment_mean",
@@ -109,6 +112,8 @@ __all__ = [
     "token_cross_entropy",
     "token_logps",
     "two_view_nce",
+    "unlikelihood",
+    "value_error",
 ]
 
 # The module of each public name that is not in `preference`.
@@ -143,6 +148,7 @@ _ROOMS = {
             "leave_one_out_advantages",
             "reinforce",
         ),
+        "scored": ("reward_weighted", "reward_weights", "unlikelihood", "value_error"),
         "tokens": ("nll_and_z", "token_cross_entropy"),
         "unpaired": ("kl_baseline", "kto"),
     }.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -70,10 +70,13 @@ class LanguageModel:
         return self._logps(batch)
 
     def _logps(self, batch: TreeBatch) -> Float[Tensor, " n"]:
-        hidden = self.hidden(batch)
+        return self.logps_at(self.hidden(batch), batch.target)
+
+    def logps_at(self, hidden: Float[Tensor, "n d"], target: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Log-probabilities of targets given the hidden states that predict them: `logps` where a loss needs both."""
         if self.plain_head:
-            return token_logps(hidden, self.head.weight, batch.target, self.head.bias)
-        parts = zip(torch.split(hidden, READ_CHUNK), torch.split(batch.target, READ_CHUNK), strict=True)
+            return token_logps(hidden, self.head.weight, target, self.head.bias)
+        parts = zip(torch.split(hidden, READ_CHUNK), torch.split(target, READ_CHUNK), strict=True)
         return torch.cat([checkpoint(self._chunk_logps, h, t, use_reentrant=False) for h, t in parts])
 
     def _chunk_logps(self, hidden: Float[Tensor, "c d"], target: Tensor) -> Float[Tensor, " c"]:

@@ -17,6 +17,7 @@ from typing import Any
 from teloi.data.formats.base import Format, Message, Text
 from teloi.data.formats.labelled import Document, LabelledText
 from teloi.data.formats.pairs import MinimalPair, Pair, TitleSkills
+from teloi.data.formats.scored import ScoredSegments
 from teloi.data.formats.text import (
     Conversations,
     ImplicitPreference,
@@ -42,6 +43,7 @@ __all__ = [
     "Preference",
     "PromptCompletion",
     "PromptOnly",
+    "ScoredSegments",
     "Text",
     "TitleSkills",
     "Trajectory",
@@ -60,6 +62,7 @@ _ORDER: tuple[type[Format], ...] = (
     TitleSkills,
     Trajectory,
     Document,
+    ScoredSegments,
     LabelledText,
     LanguageModeling,
     Conversations,
