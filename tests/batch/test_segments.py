@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, MistralConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPT2Config, MistralConfig, PretrainedConfig, PreTrainedModel
 
 from teloi.batch.segments import SegmentBatch
 from teloi.batch.sequence import Sequence
@@ -27,13 +27,14 @@ def model(kind: str) -> PreTrainedModel:
         case "llama":
             made = scratch_model("tiny", TOKENIZER)
         case "gpt2":
-            config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **size)
+            config: PretrainedConfig = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **size)
             made = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
         case _:
             heads: Any = {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": WINDOW}
             config = MistralConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, **heads, **size)
             made = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-    return made.eval()
+    made.eval()
+    return made
 
 
 def rows() -> list[Sequence]:

@@ -72,7 +72,7 @@ def test_losses_are_the_models(tmp_path: Path):
     train, held_out = ul2.articles(seed)
     base = ul2.start(seed, train)
     ids = base.processor.tokenizer("".join(held_out[:1]))["input_ids"][: ul2.LENGTH]
-    text = base.processor.tokenizer.decode(ids)
+    text = str(base.processor.tokenizer.decode(ids))
     found = ul2.tested(seed, base, [text], ul2.model_losses(base), ("[R]", "[X]", "[S]"))
     vocabulary = base.processor.tokenizer
     mode, end = vocabulary.convert_tokens_to_ids("[S]"), vocabulary.eos_token_id

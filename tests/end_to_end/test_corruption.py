@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import (
@@ -75,7 +76,8 @@ def test_a_decoder_of_both_ways_comes_out_as_a_causal_model_that_knows_its_mask(
     assert train("gpt-bert", corpus, out, "--length", 24, "--eval-data", corpus).status == 0
     assert {"nll_masked", "nll_causal", "eval_loss"} <= records(out)[-1].keys()
     tokenizer = AutoTokenizer.from_pretrained(out)
-    model, report = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    model, report = loaded
     assert not report["missing_keys"]
     ids = tokenizer(f"red {tokenizer.mask_token} tree", return_tensors="pt")["input_ids"]
     assert tokenizer.mask_token_id in ids

@@ -81,14 +81,13 @@ def tiny_models(objective: Objective, dtype: torch.dtype = torch.float32) -> Mod
         policy = None
     else:
         model: Any = scratch_model("tiny", processor.tokenizer, objective.architecture).to(dtype=dtype)  # type: ignore[call-arg]
-        if objective.architecture == "classifier":
-            objective.shape(model, examples_for(objective, 1)[0])
+        objective.shape(model, examples_for(objective, 1)[0])
         roles: Any = {"encoder": SentenceEncoder, "classifier": Classifier}
         policy = roles.get(objective.architecture, ScoredModel)(model)
     made = Models(policy, processor=processor)
     if "reference" in objective.roles:
         made.reference = CachedReference()
-    made.example = examples_for(objective, 1)[0] if policy is None or isinstance(objective, GPTBERT) else None
+    made.example = examples_for(objective, 16)[0]  # as many as any proof here takes
     made.parts = objective.build(made)
     return made
 

@@ -60,16 +60,14 @@ def test_average_precision_counts_down_the_list(candidates: list[tuple[int, bool
         return
     precisions = []
     for score, right in candidates:
-        if (
-            right
-        ):  # before it stand all that are better, and the wrong ones that are as good;
+        if right:  # before it stand all that are better, and the wrong ones that are as good
             better = [other for value, other in candidates if value > score or (value == score and not other)]
             equals = sum(value == score and other for value, other in candidates)
             precisions.append((sum(better), len(better), equals, score))
     expected = 0.0
     for score in {entry[3] for entry in precisions}:
-        right, before, equals, _ = next(entry for entry in precisions if entry[3] == score)
-        expected += sum((right + i) / (before + i) for i in range(1, equals + 1))
+        found_right, before, equals, _ = next(entry for entry in precisions if entry[3] == score)
+        expected += sum((found_right + i) / (before + i) for i in range(1, equals + 1))
     found = average_precision(*zip(*candidates, strict=True))
     assert found == pytest.approx(expected / len(precisions))
 

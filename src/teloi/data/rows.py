@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,8 @@ def next_token_row(
     Returns:
         A row of at most `size` positions. The last position of a row that is not full has no target.
     """
-    read, said = [], []
+    read: list[Any] = []
+    said: list[Any] = []
     for k, segment in enumerate(segments):
         read += [[begin], segment if corrupted is None else corrupted[k]]
         said += [[IGNORED], segment if chosen is None else np.where(chosen[k], segment, IGNORED)]

@@ -73,7 +73,7 @@ def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def gap_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Id of what stands for a masked span: the mask token, or T5's first sentinel. ModelError where there is neither."""
+    """Id of what stands for a masked span: the mask token, or T5's first sentinel; ModelError where neither is."""
     return int(sentinel_ids(tokenizer)[0]) if tokenizer.mask_token_id is None else int(tokenizer.mask_token_id)
 
 

@@ -80,7 +80,8 @@ def masked_scores(model: LanguageModel | ScoredModel, processor: Processor, text
             return model.logps(batch)
         return model.logps(SequenceBatch(part, device=model.model.device))
 
-    return np.bincount(owners, _in_parts(variants, logps, model), minlength=len(texts))
+    sums: Floats = np.bincount(owners, _in_parts(variants, logps, model), minlength=len(texts)).astype(np.float64)
+    return sums
 
 
 def fused_scores(model: LanguageModel, processor: Processor, texts: Sequence[str]) -> Floats:

@@ -94,7 +94,7 @@ def batch_of(row: Row, bidirectional: bool) -> Sequence:
 
 
 def packed(rows: dict[str, Row], size: int, pad: int) -> dict[str, Array]:
-    found = {}
+    found: dict[str, Array] = {}
     for name, row in rows.items():
         structure = SegmentBatch([batch_of(row, name == "mlm")]).layout("packed").structure
         assert structure is not None
@@ -106,7 +106,7 @@ def packed(rows: dict[str, Row], size: int, pad: int) -> dict[str, Array]:
         found |= {
             f"packed_{name}_input": np.pad(row.inputs, rest, constant_values=pad),
             f"packed_{name}_target": np.pad(row.targets, rest, constant_values=IGNORED),
-            f"packed_{name}_blocked": blocked,
+            f"packed_{name}_blocked": blocked.numpy(),
         }
     return found
 

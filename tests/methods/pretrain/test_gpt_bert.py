@@ -108,7 +108,7 @@ def test_the_loss_weighs_the_means_of_both_parts() -> None:
     assert {name: term.weight for name, term in terms.items()} == pytest.approx(
         {"nll_masked": 0.75, "z_masked": 0.0075, "nll_causal": 0.25, "z_causal": 0.0025}
     )
-    logps = models.policy.logps(batch)
+    logps = models.policy.logps(batch)  # type: ignore[arg-type]  # which has what a language model reads of a batch
     torch.testing.assert_close(terms["nll_masked"].values.sum(), -logps[batch.bidirectional].sum())
     torch.testing.assert_close(terms["nll_causal"].values.sum(), -logps[~batch.bidirectional].sum())
     assert set(GPTBERT(ratio=0.0, masked_rows=0.0).loss(models, batch, now)) == {"nll_causal", "z_causal"}
@@ -131,7 +131,7 @@ def test_what_cannot_work_says_what_to_do() -> None:
         GPTBERT(ratio=1.0)
     for setting in ({"ratio": 1.5}, {"rate_start": 0.0}, {"length": 3}, {"mix": (0.5, 0.1, 0.1)}, {"z_weight": -1.0}):
         with pytest.raises(UsageError, match=next(iter(setting))):
-            GPTBERT(**setting)  # type: ignore[arg-type]
+            GPTBERT(**setting)
     with pytest.raises(UsageError, match="set --length 64"):
         GPTBERT().encode(LanguageModeling("the cat"), Processor(train_tokenizer(TEXTS, 280), 64))
     with pytest.raises(ModelError, match="read in both directions"):

@@ -85,5 +85,5 @@ class MinimalPair(Format):
     def _parse(cls, row: Mapping[str, Any], where: str | None) -> Self:
         paradigm = string_in(row, "paradigm", cls) if row.get("paradigm") is not None else ""
         columns = {k: v for k, v in row.items() if k not in (*cls.needs, "paradigm")}
-        sides = (string_in(row, name, cls) for name in cls.needs)
-        return cls(*sides, paradigm, columns=columns, where=where)
+        good, bad = (string_in(row, name, cls) for name in cls.needs)
+        return cls(good, bad, paradigm, columns=columns, where=where)
