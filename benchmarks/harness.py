@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,13 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a case: a name, the function of the benchmark's module that runs it, what the function is given."""
+    """One side of a case: a name, the function of the benchmark's module that runs it, what the function is given.
+    `slower`: a setting of a peer that was found slower than its others, run only where all are asked for."""
 
     name: str
     function: str
     settings: Mapping[str, Any]
+    slower: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def main(benchmark: Benchmark, words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only", nargs="+", default=None, metavar="CASE", help="cases whose name has one of these words"
     )
+    parser.add_argument("--all-peers", action="store_true", help="peers at their slower settings too")
     parser.add_argument("--tiny", action="store_true", help="seconds on random weights, to see that it runs")
     benchmark.arguments(parser)
     options = parser.parse_args(words)
@@ -107,7 +110,11 @@ def run(benchmark: Benchmark, options: argparse.Namespace) -> Result:
     """Check, measure and summarise."""
     started = time.monotonic()
     module = f"benchmarks.{benchmark.name}"
-    cases = [c for c in benchmark.cases(options) if options.only is None or any(w in c.name for w in options.only)]
+    cases = [
+        replace(case, sides=[side for side in case.sides if options.all_peers or not side.slower])
+        for case in benchmark.cases(options)
+        if options.only is None or any(word in case.name for word in options.only)
+    ]
     machine = one(module, Side("machine", "benchmarks.sides:machine", {"device": options.device}), options.device)
     del machine["peak_bytes"]
     checks = [checked(module, check, options.device) for check in benchmark.checks(options)]

@@ -41,7 +41,7 @@ def cases(options: Namespace) -> list[Case]:
         settings = {**given(options), "dtype": dtype}
         sides = [Side("teloi", "teloi", settings), Side("TRL", "peer", {**settings, "weights": dtype})]
         if dtype == "bfloat16":
-            sides.append(Side("TRL, autocast", "peer", {**settings, "weights": "float32"}))
+            sides.append(Side("TRL, autocast", "peer", {**settings, "weights": "float32"}, slower=True))
         found.append(Case(dtype, sides, TARGETS))
     return found
 

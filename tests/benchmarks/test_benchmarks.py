@@ -55,7 +55,7 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_runs(tmp_path: Path) -> None:
-    result = tiny("limit", tmp_path, "--only", "sft, float32")
+    result = tiny("limit", tmp_path, "--only", "sft", "--dtype", "float32", "--all-peers")
     assert_sane(result)
     (case,) = result["cases"]
     assert list(case["sides"]) == ["teloi", "bare, sdpa", "bare, eager"]
