@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +7,6 @@ from pathlib import Path
 import pytest
 
 import teloi
-from teloi.catalogue import resolve
-from teloi.engine.objective import Objective
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,14 +26,3 @@ def test_import_costs_nothing():
     code = "import sys, teloi; print(*{'torch', 'numpy', 'teloi.engine'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
-
-
-def test_objective_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert block is not None
-    path = tmp_path / "mine.py"
-    path.write_text(block[1])
-    mine = resolve(f"{path}:Mine")
-    assert issubclass(mine, Objective)
-    assert mine().settings() == {"beta": 0.1}

@@ -56,7 +56,7 @@ def alone(model: Any, made: list[Tree]) -> Tensor:
 
 def make(config: PretrainedConfig) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="sdpa").eval()
+    return AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval()
 
 
 def agree(model: Any, inner: Any = None) -> Kind:
