@@ -19,7 +19,9 @@ from teloi.catalogue import METHODS
 from tests.end_to_end.conftest import WORDS, Teloi, records
 
 CORRUPTING = {
-    m.name: m.load().architecture for m in METHODS if m.stage == "pretrain" and m.load().architecture != "causal"
+    m.name: m.load().architecture
+    for m in METHODS
+    if m.stage == "pretrain" and m.load().architecture in ("masked", "seq2seq")
 }
 
 

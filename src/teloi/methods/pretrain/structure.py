@@ -125,7 +125,7 @@ class SP(Structure):
 
     A pair that belongs together is a sentence and the rest of its paragraph; of those that do not, the second text is
     another paragraph of the document (hard) or of another one (easy), without one of its sentences, so that lengths do
-    not tell. Head and loss as in ssp, masked language modelling left out likewise.
+    not tell. Loss: the mean of -log p(class), with the head of ssp; masked language modelling is left out likewise.
 
     Use it like ssp where the second text of the task is longer than a sentence (a passage, a claim's evidence). Not for
     texts without paragraphs.
@@ -140,8 +140,9 @@ class SP(Structure):
 class PSD(Structure):
     """Paragraphs in the same document: are two paragraphs from one document? (Di Liello et al., 2022)
 
-    Pairs that do not belong together are from two documents: all are easy, `hard` has no effect. Head and loss as in
-    ssp, masked language modelling left out likewise. Paragraphs of one sentence take part.
+    Pairs that do not belong together are from two documents: all are easy, `hard` has no effect. Paragraphs of
+    one sentence take part. Loss: the mean of -log p(class), with the head of ssp; masked language modelling is left
+    out likewise.
 
     Use it like ssp where both texts of the task are long. Not on documents of one subject: there is nothing to tell
     them apart by.
