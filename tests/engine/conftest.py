@@ -22,6 +22,7 @@ from teloi.data.formats import Format, PromptOnly
 from teloi.data.processor import Processor
 from teloi.data.vocabulary import given_mask_id, ordinary_ids
 from teloi.engine.config import TrainConfig
+from teloi.engine.evaluate import mean_terms
 from teloi.engine.loop import Hooks, Trainer
 from teloi.engine.objective import Objective
 from teloi.engine.plan import make_plan
@@ -233,12 +234,19 @@ def make_trainer(
     return Trainer(objective, models, examples, plan, settings, directory, hooks or Hooks())
 
 
-def two_steps(objective: Objective) -> list[Tensor]:
-    """The gradients of two steps of eight, at a learning rate of 0: the second depends on the first by the state of the
-    objective's own parts alone."""
-    run = make_trainer(objective, tiny_models(objective), examples_for(objective, 16), max_grad_norm=0.0)
+def two_steps(objective: Objective, last: int = 8) -> list[Tensor]:
+    """The gradients of a step of eight and one of `last`, at a learning rate of 0: the second depends on the first by
+    the state of the objective's own parts alone."""
+    run = make_trainer(objective, tiny_models(objective), examples_for(objective, 8 + last), max_grad_norm=0.0)
     run.peak_rates = [0.0 for _ in run.peak_rates]
     return gradients(run)
+
+
+def held_out_loss(objective: Objective) -> Tensor:
+    """Its loss on eight examples that are not trained on."""
+    run = make_trainer(objective, tiny_models(objective), examples_for(objective, 8))
+    found = run.without_gradients(mean_terms, objective, run.models, run.examples, run.config)
+    return torch.tensor(found["loss"])
 
 
 def gradients(run: Trainer) -> list[Tensor]:
@@ -254,9 +262,9 @@ def gradients(run: Trainer) -> list[Tensor]:
 
 
 def final_weights(objective: Objective) -> list[Tensor]:
-    """All weights after two steps of eight, whole. Plain descent: Adam would make steps of the noise of a gradient that
-    is zero by its mathematics."""
-    run = make_trainer(objective, tiny_models(objective), examples_for(objective, 16), max_grad_norm=1.0)
+    """All weights after a step of eight and one of one, whole. Plain descent: Adam would make steps of the noise of a
+    gradient that is zero by its mathematics."""
+    run = make_trainer(objective, tiny_models(objective), examples_for(objective, 9), max_grad_norm=1.0)
     run.optimizer = torch.optim.SGD(run.masters.tensors, lr=0.1)  # type: ignore[assignment]
     run.peak_rates = [0.1]
     list(run.run())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from teloi.engine.processes import share
-from tests.engine.conftest import OBJECTIVES, final_weights, make, tiny_models, two_steps
+from tests.engine.conftest import OBJECTIVES, final_weights, held_out_loss, make, tiny_models, two_steps
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,10 +46,18 @@ def weights_of_two(tmp_path_factory) -> dict[str, torch.Tensor]:
     return of_two("weights", tmp_path_factory.mktemp("two") / "weights.safetensors", **sharding)
 
 
+@pytest.mark.parametrize("last", [8, 1])
 @pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
-def test_two_processes_give_the_gradients_of_one(method, gradients_of_two) -> None:
-    for i, expected in enumerate(two_steps(make(method))):
-        torch.testing.assert_close(gradients_of_two[f"{method.name}.{i}"], expected, atol=1e-5, rtol=1e-5)
+def test_two_processes_give_the_gradients_of_one(method, last, gradients_of_two) -> None:
+    """Also where the last step has one example, so that the other process has none."""
+    for i, expected in enumerate(two_steps(make(method), last)):
+        torch.testing.assert_close(gradients_of_two[f"{method.name}.{last}.{i}"], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)
+def test_two_processes_find_the_held_out_loss_of_one(method, gradients_of_two) -> None:
+    expected = held_out_loss(make(method))
+    torch.testing.assert_close(gradients_of_two[f"{method.name}.held out"], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", OBJECTIVES, ids=lambda m: m.name)

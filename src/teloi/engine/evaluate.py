@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -18,8 +19,9 @@ def mean_terms(objective: Objective, models: Models, examples: Sequence[Any], co
     `loss`.
 
     What an objective makes anew in each step (samples, corruption) is drawn once for each example here, by the run's
-    seed: the same at every evaluation, but for what depends on the models.
+    seed: the same at every evaluation, but for what depends on the models. Every process computes all of it.
     """
+    models = replace(models, processes=1, gather=lambda values: values)
     everything = list(range(len(examples)))
     if objective.coupled:
         micros = [everything[i : i + config.batch_size] for i in range(0, len(everything), config.batch_size)]

@@ -63,7 +63,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.accelerator = accelerator()
-        self.models.processes, self.models.gather = self.accelerator.num_processes, Gather(self.accelerator)
+        self.gather = Gather(self.accelerator)
+        self.models.processes, self.models.gather = self.accelerator.num_processes, self.gather
         step = Step(self.models, self.objective).to(self.accelerator.device)
         self.shares = step.shares
         self.sharded = self.accelerator.is_fsdp2
@@ -147,6 +148,10 @@ class Trainer:
         self.ledger.rows += len(drawn)
         sizes = [example.size for example in drawn]
         mine = share(range(len(drawn)), sizes, now.rank, self.accelerator.num_processes)
+        # Whoever has nothing to do in a small step does what another does, in vain: all must meet where values are
+        # gathered and gradients averaged.
+        idle = self.gather.idle = not mine
+        mine = mine or [0]
         examples = self.without_gradients(
             self.objective.rollout, self.models, [drawn[i] for i in mine], replace(now, places=tuple(mine))
         )
@@ -156,9 +161,12 @@ class Trainer:
             order = np.arange(len(examples))
             if phase.minibatches > 1:
                 order = now.rng(f"minibatches of pass {epoch}").permutation(order)
-            for part in np.array_split(order, min(phase.minibatches, len(examples))):
+            for part in np.array_split(order, min(phase.minibatches, self._most(len(examples)))):
+                self.gather.idle = idle or not len(part)
+                part = part if len(part) else order[:1]
                 at = [mine[i] if len(examples) == len(mine) else i for i in part]
                 records.append(self._update([examples[i] for i in part], replace(now, places=tuple(at))))
+        self.gather.idle = False
         names = dict.fromkeys(name for record in records for name in record)
         means = {name: float(np.mean([record[name] for record in records if name in record])) for name in names}
         return {"step": step + 1, "tokens": self.ledger.trained_tokens, **means}
@@ -174,14 +182,19 @@ class Trainer:
             )
             for m, micro in enumerate(micros)
         ]
-        counts = self._sum([batch.counts | {"positions": batch.size} for batch in batches])
-        rounds = self._rounds(len(batches))
+        counts = self._sum([batch.counts | {"positions": batch.size} for batch in batches], idle=self.gather.idle)
+        # Shards are gathered in every micro-batch, so that no process may take fewer.
+        rounds = self._most(len(batches)) if self.sharded else len(batches)
         sums = [
-            self._differentiate(batches[m], replace(now, micro=m), counts, last=m + 1 == rounds)
-            for m in range(len(batches))
+            self._differentiate(
+                batches[min(m, len(batches) - 1)],
+                replace(now, micro=m),
+                counts,
+                m + 1 == rounds,
+                idle=self.gather.idle or m >= len(batches),
+            )
+            for m in range(rounds)
         ]
-        for m in range(len(batches), rounds):
-            self._differentiate(batches[-1], replace(now, micro=m), counts, last=m + 1 == rounds, weight=0)
         totals = averages(self._sum(sums))
         norm = float(self.masters.clip(self.config.max_grad_norm))
         if not math.isfinite(totals["loss"]) or not math.isfinite(norm):
@@ -205,31 +218,28 @@ class Trainer:
         self.ledger.scored_tokens += int(counts.get("tokens", 0))
         return {**totals, "grad_norm": norm, "learning_rate": self.peak_rates[0] * rate}
 
-    def _rounds(self, micro_batches: int) -> int:
-        """Micro-batches of this step, here or where there are most: shards are gathered in every one of them, so that
-        no process may take fewer."""
-        if not self.sharded:
-            return micro_batches
-        return int(self.accelerator.gather(torch.tensor([micro_batches], device=self.accelerator.device)).max())
+    def _most(self, count: int) -> int:
+        """The largest of the processes' counts."""
+        if self.accelerator.num_processes == 1:
+            return count
+        return int(self.accelerator.gather(torch.tensor([count], device=self.accelerator.device)).max())
 
-    def _differentiate(
-        self, batch: Any, now: Now, counts: Mapping[str, float], last: bool, weight: float = 1
-    ) -> Record:
+    def _differentiate(self, batch: Any, now: Now, counts: Mapping[str, float], last: bool, idle: bool) -> Record:
         """Add a micro-batch's part to the gradient of the step; its part of the step's terms."""
         alone = self.accelerator.num_processes == 1
         with nullcontext() if last or alone else self.accelerator.no_sync(self.step):
             if last and not alone:
                 self.masters.release()
-            loss, shares = self.step(self.shares, batch, now, counts)
+            loss, shares = self.step(self.shares, batch, now, counts, idle)
             # Processes average their gradients; the parts of a step are to be added up.
-            self.accelerator.backward(loss * self.accelerator.num_processes * weight)
+            self.accelerator.backward(loss * self.accelerator.num_processes)
         self.masters.collect()
         return {name: float(value) for name, value in shares.items()}
 
-    def _sum(self, parts: Sequence[Mapping[str, float]]) -> Record:
+    def _sum(self, parts: Sequence[Mapping[str, float]], idle: bool = False) -> Record:
         """Numbers by name, added up over micro-batches and processes."""
         names = list(parts[0])
-        local = torch.tensor([sum(part[name] for part in parts) for name in names], dtype=torch.float64)
+        local = torch.tensor([0 if idle else sum(part[name] for part in parts) for name in names], dtype=torch.float64)
         total = self.accelerator.reduce(local.to(self.accelerator.device), reduction="sum")
         return dict(zip(names, total.tolist(), strict=True))
 

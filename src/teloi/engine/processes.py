@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState
@@ -81,16 +81,21 @@ class Gather:
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
+        self.idle = False
+        """Whether this process has no example of its own: what it brings counts for nothing."""
 
     def __call__(self, values: Tensor) -> Tensor:
         accelerator = self.accelerator
         if accelerator.num_processes == 1:
             return values
+        if self.idle:
+            values = values[:0]
         length = torch.tensor([len(values)], device=values.device)
         lengths: list[int] = accelerator.gather(length).tolist()
-        padded = accelerator.pad_across_processes(values.detach())
-        parts: list[Any] = list(torch.split(accelerator.gather(padded), max(lengths)))
-        parts = [part[:size] for part, size in zip(parts, lengths, strict=True)]
+        padded = values.new_zeros((max(lengths), *values.shape[1:]))  # accelerate's padding changes booleans' type
+        padded[: len(values)] = values.detach()
+        gathered = accelerator.gather(padded).reshape(len(lengths), *padded.shape)
+        parts = [part[:size] for part, size in zip(gathered, lengths, strict=True)]
         own = values.view_as(values)
         if own.requires_grad:
             own.register_hook(lambda gradient: gradient * accelerator.num_processes)

@@ -3,6 +3,7 @@ reads them."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -44,14 +45,18 @@ class Step(nn.Module):
     def forward(self, work: Callable[..., T], *inputs: Any) -> T:
         return work(*inputs)
 
-    def shares(self, batch: Any, now: Now, counts: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+    def shares(
+        self, batch: Any, now: Now, counts: Mapping[str, float], idle: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The micro-batch's share of the step's loss and of every logged term.
 
         `counts` are those of the whole step, so that the shares of all micro-batches add up to the loss of the step.
+        `idle`: the batch only keeps this process in step with the others; what comes of it counts for nothing.
         """
         terms = self.objective.loss(self.models, batch, now)
         # Every process computes a shared term whole, so each is charged its part of it.
-        times = {name: self.models.processes if term.shared else 1 for name, term in terms.items()}
+        own = math.inf if idle else 1
+        times = {name: self.models.processes if term.shared else own for name, term in terms.items()}
         shares: dict[str, Tensor] = {}
         for name, term in terms.items():
             if isinstance(term.per, str):
