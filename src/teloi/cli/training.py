@@ -56,8 +56,9 @@ def train(args: Sequence[str]) -> None:
 
     directory = RunDirectory(run_path(config, method), writes=is_main())
     without_card = directory.finished(settings_of(method, objective, config)) and not (directory.path / CARD).exists()
-    if config.resume and without_card:  # killed when all but this was done
+    if config.resume and not config.dry_run and without_card:  # killed when all but this was done
         say(f"{directory.path} is finished: only its curves and its card were missing")
+        directory.drop_checkpoints()
         trained = True
     else:
         trained = run(objective, config, method) is not None  # None after a dry run

@@ -100,7 +100,12 @@ class RunDirectory:
         if not self.writes:
             return
         write_text(self.run, yaml.safe_dump({**record, DONE: dict(result)}, sort_keys=False, allow_unicode=True))
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        """Delete what a finished run no longer needs."""
+        if self.writes:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def finished(self, settings: Mapping[str, Any]) -> bool:
         """Whether a run of these settings (what run.yaml says but of the data) has come to its end in here."""
