@@ -28,7 +28,7 @@ def of_two(what: str, path: Path, **environment: str) -> dict[str, torch.Tensor]
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return load_file(path)
