@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -32,7 +32,8 @@ class TreeStructure:
     def __init__(self, spans: tuple[Span, ...], device: torch.device) -> None:
         self.spans = spans
         self.device = device
-        self._causal: dict[int, Bool[Tensor, "n n"]] = {}
+        self._causal: dict[tuple[int, int], Bool[Tensor, "n m"]] = {}
+        self._biases: dict[tuple[int, int, torch.dtype], Float[Tensor, "rn m"]] = {}
         self._masks: dict[tuple[int, int | None], Bool[Tensor, "n n"] | None] = {}
 
     @cached_property
@@ -48,17 +49,37 @@ class TreeStructure:
             self._masks[index, window] = self._make_mask(index, window)
         return self._masks[index, window]
 
-    def causal(self, index: int) -> Bool[Tensor, "n n"]:
-        """Plain causal attention of tree `index` as a mask."""
-        size = self.spans[index].size
-        if size not in self._causal:
-            self._causal[size] = torch.ones(size, size, dtype=torch.bool, device=self.device).tril()
-        return self._causal[size]
+    def apart(self, index: int, window: int | None) -> tuple[int, ...] | None:
+        """Lengths of the prompt and of the branches of tree `index`, where each may attend on its own: the prompt to
+        itself, a branch to the prompt and itself. None where there are no several branches, or a window cuts in."""
+        span = self.spans[index]
+        if len(span.branches) <= 1 or self._cuts(span, window):
+            return None
+        return (span.prompt, *span.branches)
+
+    def causal(self, queries: int, keys: int) -> Bool[Tensor, "n m"]:
+        """Causal attention of positions that are the last of so many, as a mask."""
+        if (queries, keys) not in self._causal:
+            everything = torch.ones(queries, keys, dtype=torch.bool, device=self.device)
+            self._causal[queries, keys] = everything.tril(keys - queries)
+        return self._causal[queries, keys]
+
+    def bias(self, mask: Bool[Tensor, "n m"], heads: int, dtype: torch.dtype) -> Float[Tensor, "rn m"]:
+        """One of its masks as what is added to scores, 0 or minus infinity, for so many heads one below the other."""
+        key = (id(mask), heads, dtype)
+        if key not in self._biases:
+            bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
+            self._biases[key] = bias.repeat(heads, 1)
+        return self._biases[key]
+
+    @staticmethod
+    def _cuts(span: Span, window: int | None) -> bool:
+        """Whether some position of the tree does not see as far back as its sequence begins."""
+        return window is not None and window < span.prompt + max(span.branches, default=0)
 
     def _make_mask(self, index: int, window: int | None) -> Bool[Tensor, "n n"] | None:
         span = self.spans[index]
-        longest = span.prompt + max(span.branches, default=0)
-        if window is not None and window >= longest:
+        if not self._cuts(span, window):
             window = None
         if len(span.branches) <= 1 and window is None:
             return None

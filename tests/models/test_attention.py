@@ -1,0 +1,79 @@
+"""Attention within trees against each sequence alone, by the definition in float64: values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from teloi.batch.structure import Span, TreeStructure
+from teloi.models import attention
+from teloi.models.attention import BLOCK, tree_attention
+
+WIDTH = 8
+
+TREES = {
+    "pairs": [(5, (3, 4)), (7, (2, 6))],
+    "one branch each": [(5, (3,)), (2 * BLOCK + 3, (9,))],
+    "long": [(BLOCK + 20, (BLOCK + 5, 3))],
+    "a group": [(6, (4,) * 8)],
+    "no prompt": [(0, (3, 4))],
+    "an empty branch": [(4, (0, 3, 2))],
+    "a prompt alone": [(9, ())],
+}
+
+
+def alone(q: Tensor, k: Tensor, v: Tensor, span: Span, window: int | None) -> Tensor:
+    """The output at each position of a tree, every branch behind its prompt as a sequence of its own: [h t d]."""
+    groups = q.shape[0] // k.shape[0]
+    k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
+    prompt = list(range(span.start, span.start + span.prompt))
+    outputs, begin = [], span.start + span.prompt
+    for length in span.branches or (0,):
+        own = list(range(begin, begin + length))
+        begin += length
+        rows = [*prompt, *own]
+        distance = torch.arange(len(rows))[:, None] - torch.arange(len(rows))
+        visible = (distance >= 0) & (distance < (window or len(rows) + 1))
+        scores = q[:, rows] @ k[:, rows].transpose(1, 2) * WIDTH**-0.5
+        found = scores.masked_fill(~visible, float("-inf")).softmax(-1) @ v[:, rows]
+        outputs.append(found[:, len(prompt) :] if outputs else found)
+    return torch.cat(outputs, dim=1)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize("name", TREES)
+def test_a_branch_sees_its_prompt_and_itself(name, dtype, tolerance, heads, window) -> None:
+    spans, start = [], 0
+    for prompt, branches in TREES[name]:
+        spans.append(Span(start, prompt, branches))
+        start += spans[-1].size
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(n, start, WIDTH, generator=generator).to(dtype) for n in (heads[0], heads[1], heads[1])]
+    upstream = torch.randn(heads[0], start, WIDTH, generator=generator).to(dtype)
+    inputs = [state[None].clone().requires_grad_() for state in states]
+    tree = TreeStructure(tuple(spans), torch.device("cpu"))
+    found, _ = tree_attention(torch.nn.Identity(), *inputs, None, tree=tree, sliding_window=window)
+    gradients = torch.autograd.grad(found, inputs, upstream.transpose(0, 1)[None])
+    exact = [state.double().requires_grad_() for state in states]
+    wanted = torch.cat([alone(*exact, span, window) for span in spans], dim=1)
+    expected = torch.autograd.grad(wanted, exact, upstream.double())
+    assert found.shape == (1, start, heads[0], WIDTH)
+    torch.testing.assert_close(found[0].transpose(0, 1).double(), wanted, atol=tolerance, rtol=tolerance)
+    for gradient, right in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient[0].double(), right, atol=tolerance, rtol=tolerance)
+
+
+def test_beyond_a_length_no_score_matrix_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "PLAIN", 10)
+    monkeypatch.setattr(attention, "_plain", None)
+    states = torch.randn(1, 2, 11, WIDTH, dtype=torch.bfloat16)
+    tree = TreeStructure((Span(0, 11, ()),), torch.device("cpu"))
+    found, _ = tree_attention(torch.nn.Identity(), states, states, states, None, tree=tree)
+    assert found.isfinite().all()
+    with pytest.raises(TypeError):
+        tree_attention(
+            *(torch.nn.Identity(), *[states[:, :, :10]] * 3, None), tree=TreeStructure((Span(0, 10, ()),), tree.device)
+        )
