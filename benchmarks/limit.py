@@ -33,8 +33,9 @@ def cases(options: Namespace) -> list[Case]:
             count = 4 if options.tiny else options.rows
             rows = data.pairs(max(1, count // 4) if kind.startswith("group") else count, data.source(options))
             settings = {"kind": kind, "dtype": dtype, "model": data.model(options), "rows": rows}
+            faster = "eager" if dtype == "bfloat16" else "sdpa"
             bare = [
-                Side(f"bare, {name}", "bare", {**settings, "attention": name}, slower=name == "eager")
+                Side(f"bare, {name}", "bare", {**settings, "attention": name}, slower=name != faster)
                 for name in ("sdpa", "eager")
             ]
             found.append(Case(f"{kind}, {dtype}", [Side("teloi", "step", settings), *bare], TARGETS))

@@ -12,7 +12,7 @@ from teloi.models.attention import BLOCK, tree_attention
 
 WIDTH = 8
 
-TREES = {
+TREES: dict[str, list[tuple[int, tuple[int, ...]]]] = {
     "pairs": [(5, (3, 4)), (7, (2, 6))],
     "one branch each": [(5, (3,)), (2 * BLOCK + 3, (9,))],
     "long": [(BLOCK + 20, (BLOCK + 5, 3))],
@@ -28,7 +28,8 @@ def alone(q: Tensor, k: Tensor, v: Tensor, span: Span, window: int | None) -> Te
     groups = q.shape[0] // k.shape[0]
     k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
     prompt = list(range(span.start, span.start + span.prompt))
-    outputs, begin = [], span.start + span.prompt
+    outputs: list[Tensor] = []
+    begin = span.start + span.prompt
     for length in span.branches or (0,):
         own = list(range(begin, begin + length))
         begin += length
@@ -55,10 +56,12 @@ def test_a_branch_sees_its_prompt_and_itself(name, dtype, tolerance, heads, wind
     upstream = torch.randn(heads[0], start, WIDTH, generator=generator).to(dtype)
     inputs = [state[None].clone().requires_grad_() for state in states]
     tree = TreeStructure(tuple(spans), torch.device("cpu"))
-    found, _ = tree_attention(torch.nn.Identity(), *inputs, None, tree=tree, sliding_window=window)
+    q, k, v = inputs
+    found, _ = tree_attention(torch.nn.Identity(), q, k, v, None, tree=tree, sliding_window=window)
     gradients = torch.autograd.grad(found, inputs, upstream.transpose(0, 1)[None])
     exact = [state.double().requires_grad_() for state in states]
-    wanted = torch.cat([alone(*exact, span, window) for span in spans], dim=1)
+    q, k, v = exact
+    wanted = torch.cat([alone(q, k, v, span, window) for span in spans], dim=1)
     expected = torch.autograd.grad(wanted, exact, upstream.double())
     assert found.shape == (1, start, heads[0], WIDTH)
     torch.testing.assert_close(found[0].transpose(0, 1).double(), wanted, atol=tolerance, rtol=tolerance)
@@ -69,11 +72,12 @@ def test_a_branch_sees_its_prompt_and_itself(name, dtype, tolerance, heads, wind
 def test_beyond_a_length_no_score_matrix_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "PLAIN", 10)
     monkeypatch.setattr(attention, "_plain", None)
-    states = torch.randn(1, 2, 11, WIDTH, dtype=torch.bfloat16)
-    tree = TreeStructure((Span(0, 11, ()),), torch.device("cpu"))
-    found, _ = tree_attention(torch.nn.Identity(), states, states, states, None, tree=tree)
-    assert found.isfinite().all()
+
+    def attend(length: int) -> Tensor:
+        states = torch.randn(1, 2, length, WIDTH, dtype=torch.bfloat16)
+        tree = TreeStructure((Span(0, length, ()),), torch.device("cpu"))
+        return tree_attention(torch.nn.Identity(), states, states, states, None, tree=tree)[0]
+
+    assert attend(11).isfinite().all()
     with pytest.raises(TypeError):
-        tree_attention(
-            *(torch.nn.Identity(), *[states[:, :, :10]] * 3, None), tree=TreeStructure((Span(0, 10, ()),), tree.device)
-        )
+        attend(10)
