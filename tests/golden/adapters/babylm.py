@@ -101,7 +101,8 @@ def packed(rows: dict[str, Row], size: int, pad: int) -> dict[str, Array]:
         blocked = torch.ones(size, size, dtype=torch.int64)
         for k, (start, stop) in enumerate(zip(accumulate(row.lengths, initial=0), accumulate(row.lengths))):  # noqa: B905
             visible = structure.mask(k, None)
-            blocked[start:stop, start:stop] = ~(structure.causal(stop - start, stop - start) if visible is None else visible)
+            shown = structure.causal(stop - start, stop - start) if visible is None else visible
+            blocked[start:stop, start:stop] = ~shown
         rest = (0, size - len(row.inputs))
         found |= {
             f"packed_{name}_input": np.pad(row.inputs, rest, constant_values=pad),
