@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,14 @@ class TreeStructure:
     def __init__(self, spans: tuple[Span, ...], device: torch.device) -> None:
         self.spans = spans
         self.device = device
-        self._causal: dict[tuple[int, int], Bool[Tensor, "n m"]] = {}
-        self._biases: dict[tuple[int, int, torch.dtype], Float[Tensor, "rn m"]] = {}
-        self._masks: dict[tuple[int, int | None], Bool[Tensor, "n n"] | None] = {}
+        self._kept: dict[Hashable, Any] = {}
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make()` gave the first time that this key was asked for: every layer of a model asks anew."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -45,9 +54,7 @@ class TreeStructure:
 
         `window`: a position sees only the last `window` positions, itself included, counted along its own sequence.
         """
-        if (index, window) not in self._masks:
-            self._masks[index, window] = self._make_mask(index, window)
-        return self._masks[index, window]
+        return self.kept(("mask", index, window), lambda: self._make_mask(index, window))
 
     def apart(self, index: int, window: int | None) -> tuple[int, ...] | None:
         """Lengths of the prompt and of the branches of tree `index`, where each may attend on its own: the prompt to
@@ -59,18 +66,15 @@ class TreeStructure:
 
     def causal(self, queries: int, keys: int) -> Bool[Tensor, "n m"]:
         """Causal attention of positions that are the last of so many, as a mask."""
-        if (queries, keys) not in self._causal:
-            everything = torch.ones(queries, keys, dtype=torch.bool, device=self.device)
-            self._causal[queries, keys] = everything.tril(keys - queries)
-        return self._causal[queries, keys]
+        everything = functools.partial(torch.ones, queries, keys, dtype=torch.bool, device=self.device)
+        return self.kept(("causal", queries, keys), lambda: everything().tril(keys - queries))
 
     def bias(self, mask: Bool[Tensor, "n m"], heads: int, dtype: torch.dtype) -> Float[Tensor, "rn m"]:
         """One of its masks as what is added to scores, 0 or minus infinity, for so many heads one below the other."""
-        key = (id(mask), heads, dtype)
-        if key not in self._biases:
-            bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-            self._biases[key] = bias.repeat(heads, 1)
-        return self._biases[key]
+        zeros = functools.partial(torch.zeros, mask.shape, dtype=dtype, device=mask.device)
+        return self.kept(
+            ("bias", id(mask), heads, dtype), lambda: zeros().masked_fill_(~mask, float("-inf")).repeat(heads, 1)
+        )
 
     @staticmethod
     def _cuts(span: Span, window: int | None) -> bool:
@@ -83,19 +87,36 @@ class TreeStructure:
             window = None
         if len(span.branches) <= 1 and window is None:
             return None
-        owner = torch.zeros(span.size, dtype=torch.int64)
-        position = torch.arange(span.size)
-        begin = span.prompt
-        for number, length in enumerate(span.branches, start=1):
-            owner[begin : begin + length] = number
-            position[begin : begin + length] = torch.arange(span.prompt, span.prompt + length)
-            begin += length
-        same = (owner[:, None] == owner[None]) | (owner[None] == 0)
-        distance = position[:, None] - position[None]
-        visible = same & (distance >= 0)
-        if window is not None:
-            visible &= distance < window
-        return visible.to(self.device)
+        return self._square(span, window)
+
+    def _square(self, span: Span, window: int | None) -> Bool[Tensor, "n n"]:
+        at = torch.arange(span.start, span.start + span.size, device=self.device)
+        return self.sees(window)(at[:, None], at[None])
+
+    def sees(self, window: int | None) -> Callable[[Tensor, Tensor], Tensor]:
+        """Whether positions of the row see others: a function of the indices of query and key, which broadcast.
+
+        `window` as in `mask`."""
+        tree, branch, place = self._labels
+
+        def visible(query: Tensor, key: Tensor) -> Tensor:
+            distance = place[query] - place[key]
+            own = (branch[query] == branch[key]) | (branch[key] == 0)
+            found = (tree[query] == tree[key]) & own & (distance >= 0)
+            return found if window is None else found & (distance < window)
+
+        return visible
+
+    @cached_property
+    def _labels(self) -> Int[Tensor, "3 t"]:
+        """Of every position of the row: its tree, its branch (0: the prompt) and its place in its own sequence."""
+        parts = [
+            (number, branch, place)
+            for number, span in enumerate(self.spans)
+            for branch, (first, length) in enumerate([(0, span.prompt), *((span.prompt, n) for n in span.branches)])
+            for place in range(first, first + length)
+        ]
+        return torch.tensor(parts, device=self.device).view(-1, 3).T.contiguous()
 
 
 class SegmentStructure(TreeStructure):
@@ -110,6 +131,15 @@ class SegmentStructure(TreeStructure):
     def _make_mask(self, index: int, window: int | None) -> Bool[Tensor, "n n"] | None:
         if not self.bidirectional[index]:
             return super()._make_mask(index, window)
-        position = torch.arange(self.spans[index].size, device=self.device)
-        distance = (position[:, None] - position[None]).abs()
-        return distance < (len(position) if window is None else window)
+        return self._square(self.spans[index], window)
+
+    def sees(self, window: int | None) -> Callable[[Tensor, Tensor], Tensor]:
+        tree, _, place = self._labels
+        both = torch.tensor(self.bidirectional, device=self.device)[tree]
+
+        def visible(query: Tensor, key: Tensor) -> Tensor:
+            distance = place[query] - place[key]
+            found = (tree[query] == tree[key]) & (both[query] | (distance >= 0))
+            return found if window is None else found & (distance.abs() < window)
+
+        return visible

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from teloi.batch.structure import TreeStructure
+from teloi.models.flex import flex, flexible
 
 TREE = "teloi_tree"
 
@@ -49,6 +50,8 @@ def tree_attention(
     """
     if unknown := [name for name in UNKNOWN if kwargs.get(name) is not None]:
         raise NotImplementedError(f"tree attention does not know {', '.join(unknown)}")
+    if query.device.type == "cuda" and not dropout and flexible():
+        return flex(query, key, value, tree, scaling, sliding_window).transpose(1, 2), None
     on_cpu = query.device.type == "cpu"
     # split, not slices: its backward concatenates once instead of adding a row-sized zero tensor for every tree.
     parts = zip(*(states.split(tree.sizes, dim=2) for states in (query, key, value)), strict=True)
