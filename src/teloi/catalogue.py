@@ -137,6 +137,7 @@ CLAIMS: dict[str, str] = {
     "vacancysbert": "teloi.claims.vacancysbert",
     "grif": "teloi.claims.grif",
     "ul2": "teloi.claims.ul2",
+    "phf": "teloi.claims.phf",
 }
 
 METHODS: tuple[Method, ...] = (

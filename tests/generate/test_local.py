@@ -193,3 +193,18 @@ def test_stop_tokens_come_from_tokenizer_and_model() -> None:
     model = tiny(CONFIGS["llama"])
     model.generation_config.eos_token_id = [2, 7]
     assert local._stop_ids(model, SimpleNamespace(eos_token_id=9)) == {2, 7, 9}  # type: ignore[arg-type]
+
+
+def test_tokens_that_the_model_bans_are_not_drawn() -> None:
+    """As in transformers; words of several tokens are not looked at."""
+    model = tiny(CONFIGS["llama"])
+    prompts = ragged(7)
+    free = [row[0] for row in generate(model, TOKENIZER, prompts, 12)]
+    banned = [[ids[0]] for ids in free[:3]]
+    model.generation_config.bad_words_ids = banned
+    made = [row[0] for row in generate(model, TOKENIZER, prompts, 12)]
+    assert made == [alone(model, prompt, 12) for prompt in prompts] != free
+    drawn = generate(model, TOKENIZER, prompts, 12, temperature=1.0, n=20, stop=[])
+    assert not {ids[0] for ids in banned} & {token for row in drawn for ids in row for token in ids}
+    model.generation_config.bad_words_ids = [free[0][:2]]
+    assert [row[0] for row in generate(model, TOKENIZER, prompts, 12)] == free

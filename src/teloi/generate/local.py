@@ -9,6 +9,8 @@ What makes it faster than `model.generate` on a CPU, with any decoder of transfo
 - the weights are packed once for the CPU's matrix product (`packed`);
 - a draw costs one uniform number a token, not one for each entry of the vocabulary.
 
+Tokens that the model's generation config bans (`bad_words_ids` of one token each) are never drawn.
+
 Each sample has a random stream of its own, so a sample does not depend on which others share its batch, beyond the
 floating-point noise of a matrix product of another shape.
 """
@@ -119,6 +121,7 @@ def sample(
                     [prompts[i] for i in chosen],
                     [keys[i] if keys else i for i in chosen],
                     stops.to(base.device),
+                    _banned_ids(base).to(base.device),
                     settings,
                 )
                 for position, i in enumerate(chosen):
@@ -135,6 +138,7 @@ def _complete(
     prompts: Sequence[Sequence[int]],
     numbers: Sequence[int],
     stops: Tensor,
+    banned: Tensor,
     settings: Settings,
 ) -> list[Sample]:
     """All samples of a batch of prompts: n for the first prompt, n for the second, ..."""
@@ -172,6 +176,8 @@ def _complete(
     finished = [False] * len(rows)
     live = list(range(len(rows)))  # the sample that each row of the batch holds
     for step in range(steps):
+        if len(banned):
+            logits = logits.index_fill(1, banned, -torch.inf)
         tokens = _pick(logits, uniforms[:, step], settings)
         for sample_number, token, ends in zip(live, tokens.tolist(), torch.isin(tokens, stops).tolist(), strict=True):
             if not finished[sample_number]:
@@ -230,6 +236,11 @@ def _likeliest(weights: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
 def _must_be_finite(values: Tensor) -> None:
     if not bool(values.isfinite().all()):
         raise NonFinite("the model's logits are no finite numbers: nothing can be generated from it")
+
+
+def _banned_ids(model: PreTrainedModel) -> Tensor:
+    configured = getattr(model.generation_config, "bad_words_ids", None) or []
+    return torch.tensor([ids[0] for ids in configured if len(ids) == 1], dtype=torch.long)
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
