@@ -95,6 +95,7 @@ PAPERS = _by_slug(
     Paper("structural-ssl", "Di Liello", 2023, "Structural Self-Supervised Objectives for Transformers", "2309.08272"),
     Paper("vacancysbert", "Bocharova et al.", 2023, "VacancySBERT: the approach for representation of titles and skills for semantic similarity search in the recruitment domain", "2307.16638"),
     Paper("grif", "Myers et al.", 2023, "Goal Representations for Instruction Following: A Semi-Supervised Language Interface to Control", "2307.00117"),
+    Paper("vega", "Zhong et al.", 2023, "Bag of Tricks for Effective Language Model Pretraining and Downstream Adaptation: A Case Study on GLUE", "2302.09268"),
     Paper("e2s2", "Zhong et al.", 2023, "E2S2: Encoding-Enhanced Sequence-to-Sequence Pretraining for Language Understanding and Generation", "2205.14912"),
     Paper("ul2", "Tay et al.", 2023, "UL2: Unifying Language Learning Paradigms", "2205.05131"),
     Paper("babylm", "Hu et al.", 2024, "Findings of the Second BabyLM Challenge: Sample-Efficient Pretraining on Developmentally Plausible Corpora", "2412.05149"),
@@ -103,6 +104,8 @@ PAPERS = _by_slug(
     Paper("mnr", "Henderson et al.", 2017, "Efficient Natural Language Response Suggestion for Smart Reply", "1705.00652"),
     Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
     Paper("bert", "Devlin et al.", 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", "1810.04805"),
+    Paper("simcse", "Gao et al.", 2021, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", "2104.08821"),
+    Paper("electra", "Clark et al.", 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators", "2003.10555"),
     Paper("bart", "Lewis et al.", 2020, "BART: Denoising Sequence-to-Sequence Pre-training for Natural Language Generation, Translation, and Comprehension", "1910.13461"),
     Paper("t5", "Raffel et al.", 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", "1910.10683"),
     Paper("as2", "Di Liello et al.", 2022, "Pre-training Transformer Models with Sentence-Level Objectives for Answer Sentence Selection", "2205.10455"),
@@ -160,10 +163,13 @@ METHODS: tuple[Method, ...] = (
     Method("slm", "recover tokens that were swapped for random ones: MLM without a mask token", "language-modeling", "teloi.methods.pretrain.substitution:SLM", "structural-ssl", "rts"),
     Method("rts", "detect which tokens were replaced by random ones: no vocabulary head, so cheaper", "language-modeling", "teloi.methods.pretrain.substitution:RTS", "structural-ssl", "rts"),
     Method("c-rts", "RTS whose replacements come from the clusters that fool the detector", "language-modeling", "teloi.methods.pretrain.substitution:CRTS", "structural-ssl", "rts"),
+    Method("rtd", "find which tokens a small generator got wrong (ELECTRA, DeBERTaV3)", "language-modeling", "teloi.methods.pretrain.detect:RTD", "vega", "electra", ("electra", "replaced-token-detection")),
+    Method("vega", "rtd, and sentence vectors by two passes with different dropout (SimCSE)", "language-modeling", "teloi.methods.pretrain.detect:Vega", "vega"),
     Method("ssp", "are two sentences from one paragraph? A cross-encoder learns it from documents", "document", "teloi.methods.pretrain.structure:SSP", "structural-ssl", "as2"),
     Method("sp", "is a sentence from this paragraph? Like ssp, for longer second texts", "document", "teloi.methods.pretrain.structure:SP", "structural-ssl", "as2"),
     Method("psd", "are two paragraphs from one document? Like ssp, for two long texts", "document", "teloi.methods.pretrain.structure:PSD", "structural-ssl", "as2"),
     Method("classify", "label texts or pairs of texts: an encoder with a new head", "labelled-text", "teloi.methods.finetune.classify:Classify", "structural-ssl", "bert", ("sequence-classification", "cross-encoder")),
+    Method("vega-finetune", "classify with adversarial embeddings (SiFT) and labels tempered by earlier predictions", "labelled-text", "teloi.methods.finetune.vega:VegaFinetune", "vega", also=("sift",)),
     Method("sft", "imitate the completions: next-token prediction on the answer alone", "prompt-completion", "teloi.methods.finetune.sft:SFT", "tulu3"),
     # against a frozen reference model
     Method("dpo", "raise chosen above rejected, logistic loss on the difference of log-ratios", "preference", "teloi.methods.prefer.dpo:DPO", "dpo-ppo", "dpo", ("sigmoid",)),
@@ -188,6 +194,7 @@ METHODS: tuple[Method, ...] = (
     Method("cpo", "DPO with a uniform reference, plus imitation of the chosen answer", "preference", "teloi.methods.prefer.reference_free:CPO", "dpo-ppo", "cpo"),
     # vectors of texts and of tasks
     Method("in-batch", "pairs of texts that belong together, all others of the batch as negatives (InfoNCE)", "pair", "teloi.methods.represent.contrastive:InBatch", "vacancysbert", "mnr", ("mnr", "infonce", "multiple-negatives-ranking-loss", "multiplenegativesrankingloss")),
+    Method("simcse", "plain sentences, each its own positive under other dropout: sentence vectors without pairs", "language-modeling", "teloi.methods.represent.simcse:SimCSE", "vega", "simcse", ("unsupervised-simcse",)),
     Method("vacancysbert", "match titles with samples of the skills that go with them, to find a normalised title", "title-skills", "teloi.methods.represent.vacancysbert:VacancySBERT", "vacancysbert"),
     Method("grif", "one policy for goals and words: align an instruction with the change it asks for", "trajectory", "teloi.methods.represent.grif:GRIF", "grif"),
     # from rewards for what the policy samples

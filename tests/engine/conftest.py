@@ -196,6 +196,7 @@ SMALL: dict[str, dict[str, Any]] = {
     name: {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6} for name in ("grpo", "rloo")
 }
 SMALL["grif"] = {"dropout": 0.0}
+SMALL["vega"] = SMALL["simcse"] = {"dropout": 1e-12}  # above 0, as it must be, and yet nothing is dropped
 SMALL["gpt-bert"] = {"length": 24, "masked_rows": 0.75}
 
 

@@ -56,7 +56,7 @@ def test_masked_models_are_scored_at_their_labels_only(name) -> None:
             logits = model(input_ids=torch.as_tensor(row.ids["input_ids"], dtype=torch.int64)[None]).logits[0]
             logps = torch.log_softmax(logits, -1)
             expected += [logps[t, label] for t, label in enumerate(row.ids["labels"]) if label != IGNORED]
-    assert batch.counts == {"tokens": len(expected), "rows": 5}
+    assert batch.counts == {"tokens": len(expected), "rows": 5, "positions": sum(row.size for row in rows)}
     torch.testing.assert_close(found, torch.stack(expected), atol=2e-5, rtol=1e-4)
 
 

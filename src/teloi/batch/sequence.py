@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from teloi.batch.identity import identity
+
 IGNORED = -100
 """A label that is not scored."""
 
@@ -85,13 +87,19 @@ class SequenceBatch:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What a `Term` may be averaged over: scored tokens (labels or targets other than -100) and rows."""
+        """What a `Term` may be averaged over: scored tokens (labels or targets other than -100), rows, and positions
+        (all tokens that are read)."""
         scored = sum(int((self.ids[name] != IGNORED).sum()) for name in SCORED if name in self.ids)
-        return {"tokens": scored, "rows": len(self.sequences)}
+        return {"tokens": scored, "rows": len(self.sequences), "positions": self.size}
 
     def rows_of(self, name: str) -> Int[Tensor, " n"]:
         """The row of each scored label or target of that name."""
         return (self.ids[name] != IGNORED).nonzero()[:, 0]
+
+    def identities(self, name: str) -> Int[Tensor, " b"]:
+        """A number for each row that stands for its sequence of that name: equal ones have the same."""
+        numbers = [identity(sequence.ids[name].tobytes()) for sequence in self.sequences]
+        return torch.as_tensor(np.asarray(numbers), device=self.device)
 
     @property
     def size(self) -> int:

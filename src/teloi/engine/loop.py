@@ -25,7 +25,7 @@ from teloi.engine.plan import Plan
 from teloi.engine.precision import Masters
 from teloi.engine.processes import Gather, accelerator, share
 from teloi.engine.schedules import schedule
-from teloi.engine.sharding import Twin, gathered
+from teloi.engine.sharding import Twin, gathered, slopes_amid
 from teloi.engine.step import Step, averages
 from teloi.errors import NonFinite
 from teloi.models.roles import Models, evaluation
@@ -73,6 +73,7 @@ class Trainer:
             self.twin = Twin(self.models, step)
             # Accelerate shards a model together with an optimiser only; ours is made of the shards.
             self.step, _ = self.accelerator.prepare(step, torch.optim.SGD(step.parameters()))
+            self.models.slopes = slopes_amid(self.step)
         else:
             self.step = self.accelerator.prepare(step)
         self.masters = Masters(step.parameters())

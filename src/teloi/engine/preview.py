@@ -75,7 +75,7 @@ def preview(
 
 
 def _counts(batch: Batch) -> list[tuple[str, int]]:
-    return [(name, count) for name, count in batch.counts.items() if count]
+    return [(name, count) for name, count in batch.counts.items() if count and name != "positions"]
 
 
 def _padding(batch: Batch, models: Models) -> float:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -23,6 +22,7 @@ from teloi.engine.config import TrainConfig
 from teloi.engine.objective import Architecture, Objective
 from teloi.errors import ModelError, UsageError
 from teloi.models.attention import TREE
+from teloi.models.dropout import set_dropout
 from teloi.models.load import load_model, load_tokenizer
 from teloi.models.probe import choose_layout, sees_future
 from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
@@ -124,7 +124,8 @@ def make_models(
         if config.torch_compile:
             model.base_model.compile()
     if "reference" in objective.roles:
-        _without_dropout(model)
+        # The ratio of policy to reference must be 1 where they are equal: what is dropped at random would move it.
+        set_dropout(model, 0.0)
     models = Models(_role(policy, base, config.micro_tokens if objective.coupled else None), processor=base.processor)
     if "reference" in objective.roles:
         if objective.reference_sums:
@@ -157,16 +158,6 @@ def _role(model: Any, base: Base, chunk: int | None = None) -> Any:
 
 def _layout(model: PreTrainedModel, config: TrainConfig) -> Kind:
     return choose_layout(model) if config.layout == "auto" else config.layout
-
-
-def _without_dropout(model: Any) -> None:
-    """The ratio of policy to reference must be 1 where they are equal: what is dropped at random would move it."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in ("dropout", "attention_dropout", "activation_dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
 
 
 TASKS = {

@@ -6,7 +6,7 @@ processes where something is."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from teloi.models.roles import Models
+from teloi.models.roles import Models, slopes
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -54,6 +54,19 @@ def gathered(module: nn.Module) -> Iterator[None]:
             layer.set_reshard_after_forward(layer is not module, recurse=False)
             if layer is not module:
                 layer.reshard()
+
+
+def slopes_amid(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """`slopes` for use amid a call of the module that accelerate prepared: a backward pass puts its own weights away,
+    and what is left of the call needs them."""
+
+    def slopes_and_weights(outputs: Tensor, inputs: Tensor) -> Tensor:
+        found = slopes(outputs, inputs)
+        assert isinstance(module, FSDPModule)
+        module.unshard()
+        return found
+
+    return slopes_and_weights
 
 
 class Twin:

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
         inverse_temperature,
         mean_pool,
         same_group,
+        simcse,
         similarity,
         symmetric_info_nce,
         two_view_nce,
     )
+    from teloi.losses.finetuning import ascend, calibrated_cross_entropy, symmetric_cross_entropy, symmetric_kl
     from teloi.losses.logps import (
         logps_from_logits,
         per_token,
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
         sppo_hard,
     )
     from teloi.losses.scored import reward_weighted, reward_weights, unlikelihood, value_error
-    from teloi.losses.tokens import nll_and_z, token_cross_entropy
+    from teloi.losses.tokens import nll_and_z, sample_tokens, token_cross_entropy
     from teloi.losses.unpaired import kl_baseline, kto
 
 __all__ = [
@@ -68,7 +70,9 @@ __all__ = [
     "aot_unpaired",
     "apo_down",
     "apo_zero",
+    "ascend",
     "bco_pair",
+    "calibrated_cross_entropy",
     "clipped_surrogate",
     "contrast",
     "cosine_pull",
@@ -102,13 +106,17 @@ __all__ = [
     "reward_weights",
     "robust",
     "same_group",
+    "sample_tokens",
     "segment_mean",
     "segment_sum",
     "sequence_logps",
+    "simcse",
     "similarity",
     "simpo",
     "sppo_hard",
+    "symmetric_cross_entropy",
     "symmetric_info_nce",
+    "symmetric_kl",
     "token_cross_entropy",
     "token_logps",
     "two_view_nce",
@@ -128,10 +136,12 @@ _ROOMS = {
             "inverse_temperature",
             "mean_pool",
             "same_group",
+            "simcse",
             "similarity",
             "symmetric_info_nce",
             "two_view_nce",
         ),
+        "finetuning": ("ascend", "calibrated_cross_entropy", "symmetric_cross_entropy", "symmetric_kl"),
         "logps": (
             "logps_from_logits",
             "per_token",
@@ -149,7 +159,7 @@ _ROOMS = {
             "reinforce",
         ),
         "scored": ("reward_weighted", "reward_weights", "unlikelihood", "value_error"),
-        "tokens": ("nll_and_z", "token_cross_entropy"),
+        "tokens": ("nll_and_z", "sample_tokens", "token_cross_entropy"),
         "unpaired": ("kl_baseline", "kto"),
     }.items()
     for name in names

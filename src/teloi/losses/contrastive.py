@@ -188,6 +188,22 @@ def symmetric_info_nce(
     return (weights[0] * by_row + weights[1] * by_column) / 2
 
 
+def simcse(
+    first: Float[Tensor, "n d"], second: Float[Tensor, "n d"], scale: float, texts: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """Which second view is its own, asked of each first view of n texts; one direction only.
+
+    Args:
+        first, second: embeddings under different dropout, not normalised.
+        scale: the inverse of the temperature (20).
+        texts: a number for each text, not negative; one that comes twice is no negative of itself.
+
+    Source: Gao et al. 2021 (SimCSE), eq. 4.
+    """
+    own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
+    return info_nce(contrast(first, second, scale), candidates=own | ~same_group(texts, texts))
+
+
 def two_view_nce(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"], scale: float = 1.0) -> Float[Tensor, " n"]:
     """NT-Xent: each view of text i is to be found among both views of all other texts, given the other view of i.
 

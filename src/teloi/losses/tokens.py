@@ -41,3 +41,11 @@ def nll_and_z(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Float
     logits = logits if logits.dtype == torch.float64 else logits.float()
     normaliser = logits.logsumexp(-1)
     return torch.stack([normaliser - logits.gather(-1, targets[:, None])[:, 0], normaliser.square()], dim=1)
+
+
+def sample_tokens(logits: Float[Tensor, "n v"], uniform: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """One token a row, drawn from softmax(logits) by a number in [0, 1): the first whose cumulated probability exceeds
+    it. No gradient."""
+    upto = logits.detach().double().softmax(-1).cumsum(-1)
+    drawn = torch.searchsorted(upto, uniform[:, None].to(upto.dtype), right=True).squeeze(1)
+    return drawn.clamp(max=logits.shape[-1] - 1)

@@ -153,6 +153,12 @@ class CachedReference:
         raise RuntimeError("this objective declared that the reference's sums suffice (reference_sums = True)")
 
 
+def slopes(outputs: Tensor, inputs: Tensor) -> Tensor:
+    """The gradient of the sum of some outputs with respect to an input; parameters get none."""
+    (found,) = torch.autograd.grad(outputs.sum(), inputs)
+    return found
+
+
 @dataclass
 class Models:
     """The models of a run by role, the objective's own parts (`Objective.build`), and the tokenizer around them."""
@@ -166,6 +172,8 @@ class Models:
     """One example of the run, for parts whose shapes follow the data."""
     gather: Callable[[Tensor], Tensor] = lambda values: values
     """Values of all processes in one tensor; the gradient reaches this process's own."""
+    slopes: Callable[[Tensor, Tensor], Tensor] = slopes
+    """The gradient of a sum of outputs with respect to an input, for a loss that asks for one itself."""
 
     @property
     def layout(self) -> Kind:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from teloi import losses
+from teloi.batch.identity import identity
 from teloi.data.formats import Pair
 from teloi.engine.objective import Now, Objective, Term
 from teloi.errors import DataError, UsageError
@@ -88,8 +88,7 @@ class InBatch(Objective):
 
         batch = SequenceBatch(examples, device=device)
         for name in batch.ids:
-            numbers = [identity(example.ids[name].tobytes()) for example in examples]
-            batch.columns[f"text of {name}"] = batch.columns["group"].new_tensor(numbers)
+            batch.columns[f"text of {name}"] = batch.identities(name)
         return batch
 
     def loss(self, models: Models, batch: SequenceBatch, now: Now) -> dict[str, Term]:
@@ -143,8 +142,3 @@ def group(columns: Mapping[str, Any], text: str) -> np.int64:
     """A number for the group of a row: its column `group`, or else the text that it is about."""
     given = columns.get("group")
     return identity(text.encode() if given is None else f"group {given}".encode())
-
-
-def identity(content: bytes) -> np.int64:
-    """A number, not negative, that stands for some content."""
-    return np.int64(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") >> 1)
