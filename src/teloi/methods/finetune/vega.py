@@ -43,10 +43,12 @@ class VegaFinetune(Adversarial, Classify):
     embeddings, as all of BERT's kind have, and float32: bfloat16 loses so small a step. Numbers as labels (regression)
     are not covered.
 
-    Either weight at 0 switches its part off; both leave classify. On held-out rows the cross-entropy is measured alone. Use it for few or noisy labels, over several epochs,
-    since only what was seen before is calibrated; with sift a step costs about three times classify's. Not where labels
-    are clean and many: it changes little. The report's third trick, training on pseudo-labels of unlabelled rows, is
-    the function `transductive` beside this class.
+    Either weight at 0 switches its part off; both leave classify. On held-out rows the cross-entropy is measured alone.
+    The report's third trick, training on pseudo-labels of unlabelled rows, is the function `transductive` beside this
+    class.
+
+    Use it for few or noisy labels, over several epochs, since only what was seen before is calibrated; with sift a step
+    costs about three times classify's. Not where labels are clean and many: it changes little.
     """
 
     # A step of 1e-4 on numbers about 1 is lost in bfloat16.
