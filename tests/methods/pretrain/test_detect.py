@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
 from teloi.batch.sequence import Sequence
@@ -107,7 +106,33 @@ def test_joined_embeddings_say_the_same_and_are_what_is_saved(tmp_path) -> None:
         loaded = AutoModelForMaskedLM.from_pretrained(tmp_path).base_model
         found = loaded(input_ids=ids, attention_mask=mask).last_hidden_state
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    assert load_file(tmp_path / "detector.safetensors").keys() == parts["head"].state_dict().keys()
+
+
+@pytest.mark.parametrize("share", ["disentangled", "full", "none"])
+def test_a_second_phase_starts_where_the_first_ended(share: Any, tmp_path) -> None:
+    """From what is saved: the same losses, whatever encoder and generator have in common."""
+    first = RTD(share=share)
+    models = models_for(first)
+    parts: Any = models.parts
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in {*models.policy.inner.parameters(), *parts.parameters()}:
+            parameter += 0.02 * torch.randn_like(parameter)
+        batch = batch_of(first, models)
+        expected = first.loss(models, batch, NOW)
+        first.export(models, tmp_path)
+        second = Vega(share=share, continues=tmp_path)
+        policy: Any = ScoredModel(AutoModelForMaskedLM.from_pretrained(tmp_path).eval())
+        again = Models(policy, processor=PROCESSOR)
+        again.parts = second.build(again)
+        batch.columns["text"] = batch.identities("originals")
+        found = second.loss(again, batch, NOW)
+    for name, term in expected.items():
+        torch.testing.assert_close(found[name].values, term.values, atol=1e-4, rtol=1e-4)
+    with pytest.raises(UsageError, match="generator_depth"):
+        Vega(share=share, continues=tmp_path, generator_depth=1.0).build(again)
+    with pytest.raises(UsageError, match=r"detector\.safetensors"):
+        Vega(share=share, continues=tmp_path / "nowhere").build(again)
 
 
 def test_two_views_differ_by_dropout_and_copies_are_no_negatives() -> None:

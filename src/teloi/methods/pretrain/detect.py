@@ -8,6 +8,7 @@ import copy
 from collections.abc import Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,12 +19,12 @@ from teloi.errors import UsageError
 from teloi.methods.pretrain.substitution import MLM
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
     from teloi.batch.sequence import Sequence, SequenceBatch
     from teloi.models.roles import Models
+
+DETECTOR = "detector.safetensors"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class RTD(MLM):
     The generator starts from the first layers of the start model. `share` says what becomes of its word embeddings:
     "full", both models have one matrix (ELECTRA); "disentangled", the encoder adds a matrix of its own, 0 at the start,
     to the generator's, which the detection loss does not move (DeBERTaV3); "none", each has its own. What comes out is
-    the encoder with the sum of its embeddings; the head is beside it in detector.safetensors, the generator is left
-    behind. Tokens are counted once, though the generator computes them too.
+    the encoder with the sum of its embeddings; generator and head are beside it in detector.safetensors, for a run that
+    `continues` this one. Tokens are counted once, though the generator computes them too.
 
     Use it to pretrain an encoder that is fine-tuned: every token teaches, not 15% of them. Not where the model shall
     predict tokens: the encoder's vocabulary head is not trained for it.
@@ -54,6 +55,8 @@ class RTD(MLM):
     """Layers of the generator for each of the encoder's."""
     share: Literal["disentangled", "full", "none"] = "disentangled"
     """What of the word embeddings encoder and generator have in common."""
+    continues: Path | None = None
+    """What an earlier run left, its model the start of this one: generator and head go on from there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +64,6 @@ class RTD(MLM):
             raise UsageError(f"generator_depth must be above 0 and at most 1, not {self.generator_depth}")
 
     def build(self, models: Models) -> nn.Module:
-        import torch
         from torch import nn
 
         from teloi.models.heads import DetectionHead
@@ -73,14 +75,27 @@ class RTD(MLM):
         own = generator.state_dict()
         start = {name.replace(".base_layer", ""): tensor for name, tensor in inner.state_dict().items()}
         generator.load_state_dict({name: tensor for name, tensor in start.items() if name in own}, strict=False)
-        embeddings = inner.get_input_embeddings()
-        parts = {"generator": generator, "head": DetectionHead(config.hidden_size).to(inner.dtype)}
-        if self.share != "none":
-            generator.set_input_embeddings(embeddings)
-            generator.tie_weights()
+        parts = nn.ModuleDict({"generator": generator, "head": DetectionHead(config.hidden_size).to(inner.dtype)})
+        if self.continues is not None:
+            self._go_on(parts, self.continues / DETECTOR)
+        ours, theirs = inner.get_input_embeddings(), generator.get_input_embeddings()
         if self.share == "disentangled":
-            parts["own"] = nn.Embedding.from_pretrained(torch.zeros_like(embeddings.weight), freeze=False)
-        return nn.ModuleDict(parts)
+            parts["own"] = nn.Embedding.from_pretrained((ours.weight - theirs.weight).detach(), freeze=False)
+            ours.weight.data.copy_(theirs.weight)
+        if self.share != "none":
+            generator.set_input_embeddings(ours)
+            generator.tie_weights()
+        return parts
+
+    def _go_on(self, parts: nn.ModuleDict, path: Path) -> None:
+        from safetensors.torch import load_file
+
+        if not path.is_file():
+            raise UsageError(f"continues: {path.parent} has no {DETECTOR}, so no run of rtd or vega left it")
+        try:
+            parts.load_state_dict(load_file(path))
+        except RuntimeError:
+            raise UsageError(f"continues: {path} fits neither this model nor this generator_depth") from None
 
     def collate(self, examples: Several[Sequence], now: Now, device: Any) -> SequenceBatch:
         """With a number for each drawn token, by which the generator's prediction is sampled."""
@@ -139,14 +154,15 @@ class RTD(MLM):
                 parts["own"].weight.zero_()
 
     def export(self, models: Models, path: Path) -> None:
-        """The encoder with its embeddings joined, and the detector's head beside it: detector.safetensors."""
+        """The encoder with its embeddings joined; generator and head beside it: detector.safetensors."""
         from safetensors.torch import save_file
 
-        self.join(models)
         parts: Any = models.parts
+        kept = [(name, tensor) for name, tensor in parts.state_dict().items() if not name.startswith("own.")]
+        state = {name: tensor.detach().clone() for name, tensor in kept}  # the generator's embeddings are ours
+        self.join(models)
         models.policy.inner.save_pretrained(path)
-        state = parts["head"].state_dict()
-        save_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, path / "detector.safetensors")
+        save_file(state, path / DETECTOR)
 
 
 @dataclass(frozen=True)
@@ -159,8 +175,8 @@ class Vega(RTD):
     that weight, pooling and length of sentences are choices made here; a disentangled attention is the start model's
     business. All rows of a step are one batch in memory; with several processes negatives are gathered from all.
 
-    Use it after rtd, from its checkpoint, for an encoder whose mean states shall be sentence vectors too: a step costs
-    about twice rtd's. Not without dropout, and not with batches of a few segments.
+    Use it after rtd, from its checkpoint (as `--model` and as `--continues`), for an encoder whose mean states shall be
+    sentence vectors too: a step costs about twice rtd's. Not without dropout, and not with batches of a few segments.
     """
 
     coupled: ClassVar[bool] = True
