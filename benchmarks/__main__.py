@@ -15,7 +15,17 @@ from typing import Any
 
 from benchmarks.harness import verdict, where
 
-ORDER = ("start", "limit", "sft_step", "preference_step", "rl_step", "rollouts", "embedding_step", "scale")
+ORDER = (
+    "start",
+    "limit",
+    "sft_step",
+    "preference_step",
+    "rl_step",
+    "rollouts",
+    "embedding_step",
+    "scale",
+    "corruption",
+)
 
 
 def main() -> None:

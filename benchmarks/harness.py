@@ -30,7 +30,9 @@ MEANING = {
     "speed": "times the peer's speed",
     "time": "of the peer's time",
     "memory": "of the peer's peak memory",
+    "rate": "a second",
 }
+AT_LEAST = ("speed", "rate")
 
 
 @dataclass(frozen=True)
@@ -247,13 +249,14 @@ def summary(case: Case, results: Mapping[str, Sequence[Result]], peak: Mapping[s
         speed = one["rate"] / other["rate"]
         found["peer"] = fastest
         found["ratios"] = {"speed": speed, "time": 1 / speed, "memory": one["peak_bytes"] / other["peak_bytes"]}
+        found["ratios"] |= {"rate": one["rate"]} if "rate" in case.targets else {}
     found["met"] = {name: reached(name, found["ratios"][name], target) for name, target in case.targets.items()}
     return found
 
 
 def reached(name: str, ratio: float, target: float) -> bool:
-    """Speed shall be at least the target, time and memory at most."""
-    return ratio >= target if name == "speed" else ratio <= target
+    """Speed and rate shall be at least the target, time and memory at most."""
+    return ratio >= target if name in AT_LEAST else ratio <= target
 
 
 def verdict(case: Result) -> str:
@@ -261,10 +264,11 @@ def verdict(case: Result) -> str:
     shown = [name for name in case["ratios"] if name in (case["targets"] or ("speed", "memory"))]
     parts = []
     for name in shown:
-        part = f"{case['ratios'][name]:.2f} {MEANING[name]}"
+        ratio = case["ratios"][name]
+        part = f"{ratio:,.0f} {MEANING[name]}" if name == "rate" else f"{ratio:.2f} {MEANING[name]}"
         if name in case["targets"]:
-            bound = "at least" if name == "speed" else "at most"
-            part += f" (wanted {bound} {case['targets'][name]:g}: {'met' if case['met'][name] else 'missed'})"
+            bound = "at least" if name in AT_LEAST else "at most"
+            part += f" (wanted {bound} {case['targets'][name]:,g}: {'met' if case['met'][name] else 'missed'})"
         parts.append(part)
     return "; ".join(parts) + f", against {case['peer']}"
 
