@@ -8,6 +8,7 @@ Sources: Raffel et al. 2020 (T5), section 3.1.4; Tay et al. 2023 (UL2), section 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,9 @@ from teloi.data.corruption.ragged import Array, Bools, Ints, Ragged
 from teloi.errors import UsageError
 
 Split = float | Literal["uniform"]
+Streams = np.random.Generator | Sequence[np.random.Generator]
+"""Where draws come from: one stream for all sequences, or one for each, so that what is drawn for a sequence does not
+depend on the others."""
 
 
 def span_counts(lengths: ArrayLike, density: ArrayLike, mean_span: ArrayLike) -> tuple[Ints, Ints]:
@@ -45,7 +49,7 @@ def span_counts(lengths: ArrayLike, density: ArrayLike, mean_span: ArrayLike) ->
 
 
 def span_mask(
-    lengths: ArrayLike, density: ArrayLike, mean_span: ArrayLike, rng: np.random.Generator, *, roll: bool = False
+    lengths: ArrayLike, density: ArrayLike, mean_span: ArrayLike, rng: Streams, *, roll: bool = False
 ) -> Bools:
     """Random noise masks of sequences of `lengths` [b], end to end [sum of lengths]; True is noise.
 
@@ -70,7 +74,7 @@ def span_mask(
         mask = np.delete(mask, places[sizes == 1])
     if roll:
         whole = Ragged(mask, sizes)
-        offsets = rng.integers(sizes)
+        offsets = _integers(rng, 0, sizes)
         inside = np.arange(len(mask)) - whole.starts[whole.owners] - offsets[whole.owners]
         mask = mask[whole.starts[whole.owners] + inside % sizes[whole.owners]]
     return mask
@@ -146,7 +150,7 @@ def segment_lengths(inputs_length: int, density: float, mean_span: float) -> tup
     return raw, target
 
 
-def prefix_lengths(lengths: ArrayLike, suffix: Split, rng: np.random.Generator) -> Ints:
+def prefix_lengths(lengths: ArrayLike, suffix: Split, rng: Streams) -> Ints:
     """Where prefix language modelling splits sequences of `lengths` [b]: the number of tokens in each prefix.
 
     Args:
@@ -160,7 +164,7 @@ def prefix_lengths(lengths: ArrayLike, suffix: Split, rng: np.random.Generator) 
     if sizes.size and sizes.min() < 2:
         raise UsageError("a sequence of fewer than two tokens has no prefix and suffix")
     if suffix == "uniform":
-        return rng.integers(1, sizes)
+        return _integers(rng, 1, sizes)
     if not 0 < suffix < 1:
         raise UsageError(f"the suffix's share must be above 0 and below 1, got {suffix}")
     return sizes - np.clip(np.round(sizes * suffix), 1, sizes - 1).astype(np.int64)
@@ -174,11 +178,11 @@ def render_prefix(tokens: Ragged, prefixes: Ints, eos: int | None) -> tuple[Ragg
     return (inputs, targets) if eos is None else (inputs.append(eos), targets.append(eos))
 
 
-def _compositions(totals: Ints, parts: Ints, rng: np.random.Generator) -> Array:
+def _compositions(totals: Ints, parts: Ints, rng: Streams) -> Array:
     """Each of `totals` [b] as a sum of `parts` [b] positive numbers, uniform over all such sums: [sum of parts]."""
     slots = totals - 1  # between neighbouring items; parts - 1 of them are cut
     owners = np.repeat(np.arange(len(slots)), slots)
-    shuffled = np.argsort(owners + rng.random(len(owners)))
+    shuffled = np.argsort(owners + _random(rng, slots))
     ranks = np.arange(len(owners)) - (np.cumsum(slots) - slots)[owners]
     is_cut = np.zeros(len(owners), bool)
     is_cut[shuffled[ranks < parts[owners] - 1]] = True
@@ -195,3 +199,18 @@ def _check_rates(density: Array, mean_span: Array) -> None:
         raise UsageError(f"the corruption rate must be above 0 and below 1, got {value}")
     for value in mean_span[~(mean_span >= 1)]:
         raise UsageError(f"the mean span length must be at least 1, got {value}")
+def _random(rng: Streams, counts: Ints) -> Array:
+    """Uniform numbers below 1, as many as `counts` [b] say for each sequence, end to end."""
+    if isinstance(rng, np.random.Generator):
+        return rng.random(int(counts.sum()))
+    return np.concatenate([one.random(count) for one, count in zip(rng, counts, strict=True)])
+
+
+def _integers(rng: Streams, low: int, high: Ints) -> Ints:
+    """A number from `low` and below `high` [b] for each sequence."""
+    if isinstance(rng, np.random.Generator):
+        return rng.integers(low, high)
+    found: Ints = np.array([one.integers(low, end) for one, end in zip(rng, high, strict=True)], np.int64)
+    return found
+
+

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from teloi.data.corruption.ragged import Ragged
+from teloi.data.corruption.ragged import Array, Ragged
 from teloi.data.corruption.spans import prefix_lengths, render_prefix, render_spans, span_counts, span_mask
 from teloi.data.formats import LanguageModeling
 from teloi.data.vocabulary import MODES, end_id, sentinel_ids
@@ -45,14 +45,6 @@ class Denoiser:
     def spans(self, length: int) -> int:
         """Sentinels that a segment of that length takes (one more where masks are rolled)."""
         return int(span_counts([length], self.share, self.mean_span)[1][0]) if self.mean_span else 0
-
-    def pair(self, tokens: Ragged, rng: np.random.Generator, sentinels: Any, eos: int, roll: bool) -> tuple[Any, Any]:
-        """Input and target of one segment."""
-        if self.mean_span is None:
-            return render_prefix(tokens, prefix_lengths(tokens.lengths, self.share, rng), eos)
-        assert self.share != "uniform"
-        mask = span_mask(tokens.lengths, self.share, self.mean_span, rng, roll=roll)
-        return render_spans(tokens, mask, sentinels, eos)
 
 
 class Denoising(Segments, Objective):
@@ -91,22 +83,19 @@ class Denoising(Segments, Objective):
         from teloi.batch.sequence import Sequence
 
         assert models.processor is not None
-        tokenizer, denoisers = models.processor.tokenizer, self.denoisers
-        sentinels = sentinel_ids(tokenizer) if any(d.mean_span for d in denoisers) else ()
         fronts = [models.processor.bare_ids(mode) for mode in self.modes] or [[]]
-        chances = np.array([denoiser.weight for denoiser in denoisers])
+        denoisers = self.denoisers
+        chances = np.cumsum([denoiser.weight for denoiser in denoisers])
+        streams = [now.rng("denoising", i) for i in range(len(examples))]
+        drawn = [denoisers[np.searchsorted(chances, chances[-1] * rng.random(), side="right")] for rng in streams]
+        segments = [example.ids["input_ids"] for example in examples]
         made = []
-        for i, example in enumerate(examples):
-            rng = now.rng("denoising", i)
-            denoiser = denoisers[rng.choice(len(denoisers), p=chances / chances.sum())]
-            tokens = Ragged.of([example.ids["input_ids"]])
-            inputs, targets = denoiser.pair(tokens, rng, sentinels, end_id(tokenizer), self.random_roll)
-            ids = np.concatenate([fronts[denoiser.mode if self.modes else 0], inputs.values]).astype(np.int32)
-            made.append(
-                Sequence(
-                    {"input_ids": ids, "targets": targets.values.astype(np.int32)}, {"mode": np.int64(denoiser.mode)}
-                )
-            )
+        for denoiser, (source, target) in zip(
+            drawn, self._pairs(segments, drawn, streams, models.processor.tokenizer), strict=True
+        ):
+            ids = np.concatenate([fronts[denoiser.mode if self.modes else 0], source]).astype(np.int32)
+            sides = {"input_ids": ids, "targets": target.astype(np.int32)}
+            made.append(Sequence(sides, {"mode": np.int64(denoiser.mode)}))
         return made
 
     def collate(self, examples: Several[Sequence], now: Now, device: Any) -> SequenceBatch:
