@@ -98,6 +98,28 @@ class Denoising(Segments, Objective):
             made.append(Sequence(sides, {"mode": np.int64(denoiser.mode)}))
         return made
 
+    def _pairs(
+        self,
+        segments: Several[Array],
+        drawn: Several[Denoiser],
+        streams: Several[np.random.Generator],
+        tokenizer: Any,
+    ) -> list[tuple[Array, Array]]:
+        """Input and target of each segment; all that are masked are made at once, and all that are split alike."""
+        pairs: dict[int, tuple[Array, Array]] = {}
+        kinds = [None if denoiser.mean_span else denoiser.share for denoiser in drawn]
+        for kind in dict.fromkeys(kinds):
+            rows = [i for i, other in enumerate(kinds) if other == kind]
+            tokens, rngs = Ragged.of([segments[i] for i in rows]), [streams[i] for i in rows]
+            if kind is None:
+                shares, spans = zip(*((drawn[i].share, drawn[i].mean_span) for i in rows), strict=True)
+                mask = span_mask(tokens.lengths, shares, spans, rngs, roll=self.random_roll)
+                sides = render_spans(tokens, mask, sentinel_ids(tokenizer), end_id(tokenizer))
+            else:
+                sides = render_prefix(tokens, prefix_lengths(tokens.lengths, kind, rngs), end_id(tokenizer))
+            pairs |= zip(rows, zip(*(side.rows() for side in sides), strict=True), strict=True)
+        return [pairs[i] for i in range(len(drawn))]
+
     def collate(self, examples: Several[Sequence], now: Now, device: Any) -> SequenceBatch:
         from teloi.batch.sequence import SequenceBatch
 
