@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before anything imports teloi.losses.
 install_import_hook("teloi.losses", "beartype.beartype")
+
+# Tests assert behaviour, not timings, and the same examples on every machine.
+settings.register_profile("teloi", deadline=None, derandomize=True)
+settings.load_profile("teloi")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -73,7 +73,7 @@ def alone(model: PreTrainedModel, tree: Tree, branch: Branch) -> list[Tensor]:
 
 @pytest.mark.parametrize("kind", ["packed", "padded"])
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(spec=trees)
 def test_log_probabilities_are_those_of_each_branch_alone(name: str, kind: Kind, spec) -> None:
     model = MODELS[name]
@@ -89,7 +89,7 @@ def test_log_probabilities_are_those_of_each_branch_alone(name: str, kind: Kind,
         torch.testing.assert_close(found.double(), torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(spec=trees)
 def test_sums_means_and_lengths_are_those_of_a_loop(spec) -> None:
     made = [Tree(t.prompt, (t.branches[0], t.branches[-1])) for t in build(spec)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from teloi.data.casts import CASTS, as_format, cast, route, split_prompt
@@ -57,7 +57,6 @@ def test_a_chain_of_casts_keeps_order_and_columns(rows: list[Preference]) -> Non
         assert after.text == before.prompt + before.chosen  # type: ignore[operator]
 
 
-@settings(deadline=None)  # TRL's import is slow
 @given(preferences())
 def test_an_implicit_prompt_is_the_common_start(row: Preference) -> None:
     chosen: Text = row.prompt + row.chosen  # type: ignore[operator]

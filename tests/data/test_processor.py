@@ -113,7 +113,7 @@ words = st.sampled_from(["office", " the", "of", "\n", " ", "  ", "robot", "é",
 phrases = st.lists(words, min_size=1, max_size=5).map("".join).filter(lambda text: bool(text.strip()))
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=phrases, completion=phrases)
 def test_completions_continue_the_prompt_as_it_is_asked(tokenizer: Any, prompt: str, completion: str) -> None:
     processor = Processor(tokenizer)

@@ -18,7 +18,7 @@ def test_documents_are_cut_and_single_tokens_dropped(document, expected) -> None
     assert pieces(document, 12) == expected
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(2, 10), min_size=1, max_size=12), st.integers(0, 1000))
 def test_each_segment_is_whole_once_and_rows_are_full(lengths, seed) -> None:
     rows = fill(lengths, 12, np.random.default_rng(seed))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor
@@ -188,7 +188,6 @@ def test_sequence_logps_shifts_by_one_and_ignores_what_is_masked(mask_dtype: tor
 segments = st.lists(st.tuples(st.integers(0, 4), st.floats(-50, 0)), max_size=20)
 
 
-@settings(deadline=None)
 @given(segments)
 def test_segments_sum_and_mean_like_a_loop(pairs: list[tuple[int, float]]) -> None:
     ids = torch.tensor([i for i, _ in pairs], dtype=torch.int64)

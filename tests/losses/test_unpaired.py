@@ -6,7 +6,7 @@ from math import exp
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -20,7 +20,6 @@ def sigmoid(x: float) -> float:
 rows = st.lists(st.tuples(st.floats(-20, 20), st.booleans()), min_size=1, max_size=8)
 
 
-@settings(deadline=None, derandomize=True)
 @given(rows, st.floats(0, 5), st.floats(0.01, 2), st.floats(0.1, 3), st.floats(0.1, 3))
 def test_values_are_the_papers(rows: list[tuple[float, bool]], z0: float, beta: float, d: float, u: float) -> None:
     """lambda - v: v = lambda sigmoid(beta (h - z0)) or lambda sigmoid(beta (z0 - h)); one label alone is fine."""

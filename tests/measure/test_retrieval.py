@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from teloi.measure.retrieval import average_precision, cosines, ranks, recall_at
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 10_000))
 def test_ranks_count_the_strictly_better(q: int, c: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ def drawn(lengths: list[int], seed: int) -> tuple[np.ndarray, np.ndarray, np.ran
     return span_tiles(np.array(lengths), sizes), sizes, rng
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(lengths_of, st.integers(0, 1000))
 def test_spans_tile_each_sequence_from_its_begin(lengths, seed) -> None:
     spans, sizes, _ = drawn(lengths, seed)
@@ -36,7 +36,7 @@ def test_spans_tile_each_sequence_from_its_begin(lengths, seed) -> None:
     assert spans.tolist() == expected
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(lengths_of, st.integers(0, 1000))
 def test_scores_and_the_lowest_of_them(lengths, seed) -> None:
     spans, _, rng = drawn(lengths, seed)

@@ -23,7 +23,7 @@ from teloi.data.corruption.spans import (
 )
 from teloi.errors import UsageError
 
-quick = settings(deadline=None, max_examples=100, derandomize=True)
+quick = settings(max_examples=100)
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 densities = st.floats(0.01, 0.99)
 means = st.floats(1, 70)
