@@ -1,0 +1,29 @@
+"""What only a GPU can show: its attention kernel, forward and backward. Skipped elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from teloi.batch.structure import TreeStructure
+from teloi.models.attention import tree_attention
+from tests.models.test_attention import TREES, WIDTH, spans_of
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("name", TREES)
+def test_attention_and_its_gradients_are_the_cpus(name: str, window: int | None) -> None:
+    spans = spans_of(TREES[name])
+    size = spans[-1].start + spans[-1].size
+    states = [torch.randn(1, n, size, 2 * WIDTH) for n in (6, 2, 2)]
+    upstream = torch.randn(1, size, 6, 2 * WIDTH)
+    found = {}
+    for device in ("cpu", "cuda"):
+        q, k, v = inputs = [state.to(device).requires_grad_() for state in states]
+        tree = TreeStructure(spans, torch.device(device))
+        out, _ = tree_attention(torch.nn.Identity(), q, k, v, None, tree=tree, sliding_window=window)
+        found[device] = [out, *torch.autograd.grad(out, inputs, upstream.to(device))]
+    for ours, right in zip(found["cuda"], found["cpu"], strict=True):
+        torch.testing.assert_close(ours.cpu(), right, atol=2e-3, rtol=2e-3)
