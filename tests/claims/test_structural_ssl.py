@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from teloi.claims import structural_ssl
+from teloi.claims import encoders, structural_ssl
 from teloi.claims.claim import Run
 from teloi.claims.running import Settings, run
 from teloi.data.processor import Processor
@@ -36,11 +36,13 @@ def test_quick(tmp_path: Path):
         assert judged <= one["metrics"].keys()
         assert ("map" in one["metrics"]) != ("accuracy" in one["metrics"])
     assert {e["metric"] for e in result["expectations"]} == {"steps", "accuracy", "map"}
+    explained = {arm["name"] for arm in result["arms"] if "explained" in arm["runs"][0]["metrics"]}
+    assert explained == {"rts", "c-rts", "ssp first", "shuffled ssp first"}
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    texts = [row["text"] for row in structural_ssl.articles(RUN, "text")]
+    texts = [row["text"] for row in encoders.texts(RUN)]
     return train_tokenizer(texts, 400, "masked")
 
 
@@ -50,7 +52,7 @@ def test_the_full_head_computes_the_same_loss_and_gradient(tokenizer: Any):
     models = Models(ScoredModel(scratch_model("tiny", tokenizer, "masked")), processor=processor)  # type: ignore[arg-type]
     found = []
     for objective in (MLM(length=32), structural_ssl.FullHeadMLM(length=32)):
-        examples = encode(objective, Rows(structural_ssl.articles(RUN, "text"), "articles"), processor).examples[:4]
+        examples = encode(objective, Rows(encoders.texts(RUN), "articles"), processor).examples[:4]
         batch = objective.collate(objective.rollout(models, examples, Now(0, 1)), Now(0, 1), "cpu")
         loss = objective.loss(models, batch, Now(0, 1))["nll"].values.sum() / batch.counts["tokens"]
         found.append((loss, torch.autograd.grad(loss, [*models.policy.model.parameters()], allow_unused=True)))
@@ -63,7 +65,8 @@ def test_the_full_head_computes_the_same_loss_and_gradient(tokenizer: Any):
 
 
 def test_shuffled_pairs_are_the_same_with_other_labels(tokenizer: Any):
-    rows, processor = Rows(structural_ssl.articles(RUN, "paragraphs"), "articles"), Processor(tokenizer, 96, "truncate")
+    rows = Rows([{"paragraphs": paragraphs} for paragraphs in encoders.articles(RUN)], "articles")
+    processor = Processor(tokenizer, 96, "truncate")
     right, shuffled = (
         encode(objective, rows, processor).examples for objective in (SSP(), structural_ssl.ShuffledSSP(shuffle=1))
     )
@@ -78,10 +81,18 @@ def test_shuffled_pairs_are_the_same_with_other_labels(tokenizer: Any):
 
 def test_arms_share_articles_and_questions():
     other = Run("ssp first", 3, True, Path())
-    assert structural_ssl.articles(RUN, "text") == structural_ssl.articles(other, "text")
-    assert structural_ssl.articles(RUN, "text") != structural_ssl.articles(Run("direct", 4, True, Path()), "text")
-    training, test = structural_ssl.reviews(RUN)
-    assert (training, test) == structural_ssl.reviews(other)
-    assert not {row["text"] for row in training} & {row["text"] for row in test}
+    assert encoders.articles(RUN) == encoders.articles(other) != encoders.articles(Run("direct", 4, True, Path()))
+    splits = encoders.reviews(RUN, 20, 10)
+    assert splits == encoders.reviews(other, 20, 10)
+    assert [len(split) for split in splits[:2]] == [20, 10]
+    texts = [{row["text"] for row in split} for split in splits]
+    assert len(set.union(*texts)) == sum(map(len, texts))
     train, tested = (structural_ssl.questions(RUN, split) for split in ("train", "test"))
     assert not {one.text for one in train} & {one.text for one in tested}
+
+
+def test_learned_is_how_far_the_loss_is_below_the_base_rates():
+    entropy = -0.2 * np.log(0.2) - 0.8 * np.log(0.8)
+    records = [{"loss": 9.0}] * 5 + [{"loss": float(entropy / 2)}] * 20
+    assert structural_ssl.learned(records, 0.2) == pytest.approx({"loss": entropy / 2, "explained": 0.5})
+    assert structural_ssl.learned(records, None) == pytest.approx({"loss": entropy / 2})

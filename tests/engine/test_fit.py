@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from teloi.engine.config import TrainConfig
-from teloi.engine.fit import as_base, fit
+from teloi.engine.fit import as_base, fit, step_seconds
+from teloi.engine.loop import Trainer
 from teloi.engine.setup import Base
 from teloi.errors import RowError
 from teloi.methods.finetune.sft import SFT
@@ -67,12 +67,17 @@ def test_rows_that_do_not_fit(base: Base):
         fit(DPO(), base, [{"prompt": "cat says", "completion": " meow"}], CONFIG)
 
 
-def test_a_run_may_end_by_the_clock(base: Base, monkeypatch: pytest.MonkeyPatch):
-    """Each step takes a second of a clock that stands still otherwise."""
-    ticks = iter(range(100))
-    monkeypatch.setattr("teloi.engine.fit.time.process_time", lambda: float(next(ticks)))
-    timed = fit(SFT(), base, PAIRS, replace(CONFIG, lr_scheduler_type="constant"), seconds=5)
-    assert timed.ledger.steps == len(timed.records) == 5
-    assert not timed.base.model.training
-    whole = fit(SFT(), base, PAIRS, replace(CONFIG, lr_scheduler_type="constant"))
-    assert [r["loss"] for r in whole.records[:5]] == [r["loss"] for r in timed.records]
+def test_seconds_of_a_step_by_a_clock_of_the_process(base: Base, monkeypatch: pytest.MonkeyPatch):
+    """A step of dpo takes three seconds of a clock that stands still otherwise, one of sft one; they take turns."""
+    clock, turns = [0.0], []
+
+    def step(trainer: Trainer, number: int) -> dict[str, float]:
+        turns.append((type(trainer.objective), number))
+        # The first two steps, which warm up, take longer.
+        clock[0] += {SFT: 1.0, DPO: 3.0}[type(trainer.objective)] + 50.0 * (number < 2)
+        return {}
+
+    monkeypatch.setattr(Trainer, "_phase", step)
+    monkeypatch.setattr("teloi.engine.fit.time.process_time", lambda: clock[0])
+    assert step_seconds({"a": SFT(), "b": DPO()}, base, PAIRS, CONFIG, 3) == {"a": 1.0, "b": 3.0}
+    assert turns == [(kind, number) for number in range(5) for kind in (SFT, DPO)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -53,15 +54,41 @@ def as_base(
     return Base(model.eval(), Processor(tokenizer, max_length, overlong), layout, type(model).__name__, architecture)
 
 
-def fit(
-    objective: Objective, base: Base, rows: Sequence[Row], config: TrainConfig, seconds: float | None = None
-) -> Fitted:
+def fit(objective: Objective, base: Base, rows: Sequence[Row], config: TrainConfig) -> Fitted:
     """Train a copy of the base on rows, cast to what the objective reads. `base` stays as it is; no file is written.
 
-    Of `config` only what concerns the training counts: batches, budget or epochs, optimiser, seed. With `seconds` the
-    training also ends with the step in which this process has computed for so long since the first one: time of the
-    processor, which other processes do not take. NonFinite when the loss stops being a number.
+    Of `config` only what concerns the training counts: batches, budget or epochs, optimiser, seed. NonFinite when the
+    loss stops being a number.
     """
+    trainer = _trainer(objective, base, rows, config)
+    records = list(trainer.run())
+    models = trainer.models
+    model = models.policy.model if models.policy is not None else None
+    trained = Base(model, base.processor, base.layout, base.name, base.architecture)
+    return Fitted(trained, models, trainer.ledger, records)
+
+
+def step_seconds(
+    objectives: Mapping[str, Objective], base: Base, rows: Sequence[Row], config: TrainConfig, steps: int
+) -> dict[str, float]:
+    """What a step of each objective takes on copies of the base: median seconds of the processor over so many steps.
+
+    They take turns within this process, so that whatever else the machine does meets all of them alike. The first two
+    steps of each are not counted.
+    """
+    config = replace(config, budget=f"{steps + 2} steps")
+    runs = {name: _trainer(objective, base, rows, config).run() for name, objective in objectives.items()}
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(steps + 2):
+        for name, run in runs.items():
+            began = time.process_time()  # time of this process alone
+            next(run)
+            taken[name].append(time.process_time() - began)
+    return {name: statistics.median(each[2:]) for name, each in taken.items()}
+
+
+def _trainer(objective: Objective, base: Base, rows: Sequence[Row], config: TrainConfig) -> Trainer:
+    """What trains a copy of the base."""
     rows = rows if isinstance(rows, Rows) else Rows(rows, "rows")
     examples = encode(objective, rows, base.processor).examples
     plan = plan_for(objective, config, examples, base)
@@ -72,14 +99,4 @@ def fit(
         examples, ledger.computed_tokens = with_reference_sums(
             examples, used, models.policy, config.micro_tokens, fingerprint(base.model)
         )
-    trainer = Trainer(objective, models, examples, plan, config, ledger=ledger)
-    records = []
-    started = time.process_time()
-    for record in trainer.run():
-        records.append(record)
-        if seconds is not None and time.process_time() - started >= seconds:
-            break
-    trainer.step.eval()
-    model = models.policy.model if models.policy is not None else None
-    trained = Base(model, base.processor, base.layout, base.name, base.architecture)
-    return Fitted(trained, models, trainer.ledger, records)
+    return Trainer(objective, models, examples, plan, config, ledger=ledger)
