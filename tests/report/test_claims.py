@@ -78,6 +78,19 @@ def test_in_words():
     assert "2 arms, 4 seeds, 8 minutes of one thread; on real text: not measured" in text
 
 
+def test_ratios_of_shares_are_ratios():
+    # Logarithms of 2.0, 2.2, 2.1, 1.9: mean 0.716, deviation 0.0631, t(3) = 3.182.
+    result = made()
+    rude = {**result["metrics"][1], "unit": "share"}
+    one = result["expectations"][1]
+    result["metrics"][1] = rude
+    assert expectation(result, one).endswith("ratio: 2.05x (1.85 to 2.26), expected above 4.00x: contradicted")
+    for arm in result["arms"]:
+        for run in arm["runs"]:
+            run["metrics"]["times"] /= 4000
+    assert [row[2] for row in means(result)] == ["ratio, %", "0.051", "0.025"]
+
+
 def test_a_trial_has_no_verdict():
     assert "no verdict" in verdict(made(recorded=False))
 

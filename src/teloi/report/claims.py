@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 BEGIN = "<!-- claims: written by `teloi claim --readme README.md` -->"
 END = "<!-- /claims -->"
+
+LABEL = 50
+"""Characters below a panel, on each line."""
 
 
 def verdict(result: Result) -> str:
@@ -59,9 +63,8 @@ def difference(estimate: Mapping[str, Any] | None, metric: Mapping[str, Any]) ->
     """A mean paired difference or ratio with its interval; positive, or above 1, is ahead."""
     if estimate is None:
         return "no numbers"
-    interval = (
-        "" if estimate["low"] is None else f" ({_bare(estimate['low'], metric)} to {_bare(estimate['high'], metric)})"
-    )
+    low, high = estimate["low"], estimate["high"]
+    interval = "" if low is None else f" ({_compared(low, metric)} to {_compared(high, metric)})"
     return _amount(estimate["mean"], metric) + interval
 
 
@@ -190,7 +193,7 @@ def _panel(ax: Axes, result: Result, metric: Mapping[str, Any], theme: Theme) ->
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     ax.grid(axis="x", color=theme.line, lw=0.6)
     direction = f" ({metric['better']} is better)" if metric["better"] else ""
-    ax.set_xlabel(f"{metric['label']}{_unit(metric)}{direction}")
+    ax.set_xlabel(textwrap.fill(f"{metric['label']}{_unit(metric)}{direction}", LABEL))
 
 
 def _mean(values: Sequence[float], metric: Mapping[str, Any]) -> float:
@@ -219,12 +222,20 @@ def _unit(metric: Mapping[str, Any]) -> str:
 
 
 def _bare(value: float, metric: Mapping[str, Any]) -> str:
-    text = f"{100 * value:.1f}" if metric["unit"] == "share" else f"{value:.2f}"
+    """A value without its unit. Small shares that are compared by ratio keep digits that show it."""
+    text = f"{value:.2f}"
+    if metric["unit"] == "share":
+        text = f"{100 * value:.{3 if metric['scale'] == 'log' and value < 0.01 else 1}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
 
+def _compared(value: float, metric: Mapping[str, Any]) -> str:
+    """A ratio or a difference without its unit."""
+    return f"{value:.2f}" if metric["scale"] == "log" else _bare(value, metric)
+
+
 def _amount(value: float, metric: Mapping[str, Any]) -> str:
+    text, unit = _compared(value, metric), "points" if metric["unit"] == "share" else metric["unit"] or ""
     if metric["scale"] == "log":
-        return f"{_bare(value, metric)}x"
-    text, unit = _bare(value, metric), "points" if metric["unit"] == "share" else metric["unit"] or ""
+        return f"{text}x"
     return f"{text if text.startswith('-') or float(text) == 0 else f'+{text}'} {unit}".rstrip()
