@@ -12,7 +12,7 @@ from teloi.batch.tree import Tree
 from teloi.data.encode import conversation, document, tree
 from teloi.data.formats import Message
 from teloi.data.processor import Processor
-from teloi.errors import Overlong, RowError
+from teloi.errors import Overlong, RowError, UsageError
 
 Maker = Callable[..., Any]
 
@@ -118,13 +118,22 @@ def test_a_cut_dialogue_still_teaches(make_byte_level: Maker) -> None:
     assert made.branches[0].weights[0] == 1.0
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text("abc é\n", min_size=1, max_size=60), length=st.integers(2, 20))
-def test_documents_score_every_token_but_the_first_once(tokenizer: Any, text: str, length: int) -> None:
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text("abc é\n", min_size=1, max_size=60), length=st.integers(4, 20))
+def test_documents_score_every_token_once_behind_what_stands_before_it(tokenizer: Any, text: str, length: int) -> None:
     processor = Processor(tokenizer, length)
-    ids = processor.text_ids(text)
-    blocks = document(processor, text)
-    assert all(block.size <= length for block in blocks)
-    assert [token for block in blocks for token in block.branches[0].ids.tolist()] == ids[1:]
-    before = [ids[0], *(block.branches[0].ids[-1] for block in blocks)]
-    assert [block.prompt.tolist() for block in blocks] == [[token] for token in before[:-1]]
+    own = processor.front
+    ids = processor.text_ids(text)[len(own) :]
+    for front in (None, [], [7, 8]):
+        blocks = document(processor, text, front)
+        stands = own if front is None else front
+        assert all(block.size <= length for block in blocks)
+        scored = [token for block in blocks for token in block.branches[0].ids.tolist()]
+        assert scored == ids[0 if stands else 1 :]
+        before = [ids[:0] if stands else ids[:1], *(block.branches[0].ids[-1:].tolist() for block in blocks)]
+        assert [block.prompt.tolist() for block in blocks] == [[*stands, *last] for last in before[:-1]]
+
+
+def test_a_context_without_room_for_a_text_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(UsageError, match="a context of 3 tokens holds no text"):
+        document(Processor(tokenizer, 3), "a", [7, 8])

@@ -64,13 +64,6 @@ def test_a_dry_run_shows_what_is_trained_on(method: str, shown: str, corpus: Pat
         assert text in answer.out
 
 
-def test_a_comparison_says_that_it_measures_causal_models_only(corpus: Path, teloi: Teloi, tmp_path: Path):
-    answer = teloi("compare", "clm", "mlm", "--data", corpus, "--output-dir", tmp_path / "out")
-    assert "mlm does not train a causal model" in answer.error
-    assert "teloi train mlm with --eval-data" in answer.error
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_decoder_of_both_ways_comes_out_as_a_causal_model_that_knows_its_mask(
     corpus: Path, train: Teloi, tmp_path: Path
 ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config, PretrainedConfig
 
-from teloi.engine.compare import Prepared
+from teloi.engine.arms import Prepared
 from teloi.models.scratch import train_tokenizer
 from tests.end_to_end.conftest import Teloi, contents, pairs, process, records, weights, write_rows
 
@@ -191,10 +192,10 @@ def test_an_interrupted_comparison_goes_on(data: Path, teloi: Teloi, tmp_path: P
 
     run = Prepared.run
 
-    def ends(self: Prepared, seed: int, evaluator: object) -> object:
+    def ends(self: Prepared, seed: int, *others: Any) -> object:
         if (self.arm.name, seed) == ("dpo", 0):
             raise KeyboardInterrupt
-        return run(self, seed, evaluator)  # type: ignore[arg-type]
+        return run(self, seed, *others)
 
     with monkeypatch.context() as patch:
         patch.setattr(Prepared, "run", ends)

@@ -25,6 +25,7 @@ METHODS = {
     "prepare_held_out": "examples, training, seed",
     "quotas": "examples",
     "rollout": "models, examples, now",
+    "scorings": "processor",
     "settings": "",
     "shape": "model, example",
 }

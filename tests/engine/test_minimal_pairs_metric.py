@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teloi.data.read import Rows
-from teloi.engine.compare import split
+from teloi.data.formats import MinimalPair
+from teloi.data.scoring import Scoring
 from teloi.engine.config import CompareConfig
+from teloi.engine.evaluator import Evaluator, Subject
 from teloi.engine.fit import as_base
-from teloi.engine.metrics import Evaluator
+from teloi.engine.held_out import HeldOut, read_data
 from teloi.errors import DataError, RowError
 from teloi.measure.minimal_pairs import causal_scores
+from teloi.models.roles import LanguageModel
 from tests.engine.conftest import tiny_model, tiny_processor
 
 PAIRS = [
@@ -23,17 +25,22 @@ PAIRS = [
 ]
 
 
-def evaluator(rows: list[dict[str, str]]) -> Evaluator:
+CAUSAL = (Scoring("causal"),)
+
+
+def evaluator(rows: list[dict[str, str]]) -> tuple[Evaluator, Subject]:
     base = as_base(tiny_model(), tiny_processor().tokenizer, layout="packed")
-    return Evaluator(base, Rows(rows, "pairs"), prompts=8, max_new_tokens=4, micro_tokens=64)
+    pairs = [MinimalPair.parse(row) for row in rows]
+    subject = Subject(LanguageModel(base.model, "packed"), base.processor, CAUSAL)
+    return Evaluator(HeldOut(pairs=pairs), {"causal": base}, CompareConfig()), subject
 
 
 def test_a_share_of_each_paradigm_and_their_mean() -> None:
-    measuring = evaluator(PAIRS)
-    assert [metric.name for metric in measuring.metrics("auto")] == ["minimal_pairs"]
-    measured = measuring.measure(measuring.start)
+    measuring, subject = evaluator(PAIRS)
+    assert [metric.name for metric in measuring.metrics("auto", [CAUSAL])] == ["minimal_pairs"]
+    measured = measuring.measure(subject)
     good, bad = (
-        causal_scores(measuring.start, tiny_processor(), [row[side] for row in PAIRS]) for side in ("good", "bad")
+        causal_scores(subject.model, tiny_processor(), [row[side] for row in PAIRS]) for side in ("good", "bad")
     )
     correct = (good > bad).astype(float)
     assert measured.items["minimal_pairs"] == correct.tolist()
@@ -41,13 +48,15 @@ def test_a_share_of_each_paradigm_and_their_mean() -> None:
 
 
 def test_equal_sentences_are_no_pair_that_a_model_gets_right() -> None:
-    measuring = evaluator([{"good": "the cat", "bad": "the cat"}])
-    assert measuring.measure(measuring.start).metrics["minimal_pairs"] == 0
+    measuring, subject = evaluator([{"good": "the cat", "bad": "the cat"}])
+    assert measuring.measure(subject).metrics["minimal_pairs"] == 0
 
 
-def test_a_side_that_is_missing_is_named() -> None:
-    with pytest.raises(RowError, match="'bad' is empty"):
-        evaluator([PAIRS[0], {"good": "the cat", "bad": " "}])
+def test_a_side_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("the cat\n\nsat on\n")
+    (tmp_path / "pairs.csv").write_text("good,bad\nthe cat sat,the cat sit\nthe cat, \n")
+    with pytest.raises(RowError, match=r"pairs.csv row 3: column 'bad' is empty"):
+        read_data(CompareConfig(data=str(tmp_path / "corpus.txt"), eval_data=(str(tmp_path / "pairs.csv"),)))
 
 
 def test_a_set_of_one_part_may_be_held_out_but_not_from_itself(tmp_path: Path) -> None:
@@ -56,7 +65,15 @@ def test_a_set_of_one_part_may_be_held_out_but_not_from_itself(tmp_path: Path) -
     (tmp_path / "corpus" / "train.txt").write_text("the cat\n\nsat on\n\nthe mat\n")
     (tmp_path / "pairs" / "pairs.csv").write_text("good,bad\nthe cat sat,the cat sit\n")
     corpus, pairs = str(tmp_path / "corpus"), str(tmp_path / "pairs")
-    rows, held_out = split(CompareConfig(data=corpus, eval_data=pairs))
-    assert (len(rows), [row["bad"] for row in held_out]) == (3, ["the cat sit"])
+    rows, held_out = read_data(CompareConfig(data=corpus, eval_data=(pairs,)))
+    assert (len(rows), [pair.bad for pair in held_out.pairs]) == (3, ["the cat sit"])
     with pytest.raises(DataError, match="no split 'test'"):
-        split(CompareConfig(data=corpus, eval_data=corpus))
+        read_data(CompareConfig(data=corpus, eval_data=(corpus,)))
+
+
+def test_few_pairs_of_many_are_of_all_paradigms(tmp_path: Path) -> None:
+    rows = [f"the cat {n},cat the {n},{n // 10}" for n in range(50)]
+    (tmp_path / "corpus.txt").write_text("the cat\n\nsat on\n")
+    (tmp_path / "pairs.csv").write_text("\n".join(["good,bad,paradigm", *rows]))
+    config = CompareConfig(data=str(tmp_path / "corpus.txt"), eval_data=(str(tmp_path / "pairs.csv"),), eval_limit=5)
+    assert [pair.paradigm for pair in read_data(config)[1].pairs] == ["0", "1", "2", "3", "4"]

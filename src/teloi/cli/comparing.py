@@ -100,9 +100,29 @@ def parse_comparison(args: Sequence[str]) -> tuple[list[Arm], CompareConfig]:
     parsed = parse_groups(groups, args[len(words) :], prog, ABOUT)
     if not words:
         raise UsageError("which methods? They stand first: teloi compare sft dpo --budget 200k; `teloi list` names all")
-    config = CompareConfig(**parsed["comparison"], train=TrainConfig(**parsed["training"]))
     given = {name: value for name, value in parsed["training"].items() if name in named(args)}
-    return [parse_arm(word, given) for word in words], config
+    arms = [parse_arm(word, given) for word in words]
+    comparison, training = parsed["comparison"], parsed["training"]
+    if "model" not in given:
+        training["model"] = common_model(arms)
+    if "data" not in named(args):
+        comparison["data"] = common(arms, "data") or CompareConfig.data
+    return arms, CompareConfig(**comparison, train=TrainConfig(**training))
+
+
+def common_model(arms: Sequence[Arm]) -> str:
+    """The start model where none is named: the one that all arms have as their own default; a scratch model of each
+    architecture where arms differ in it; else the embedded one."""
+    if len({arm.objective.architecture for arm in arms}) > 1:
+        return "scratch:small"
+    agreed = common(arms, "model") if all("model" in arm.objective.defaults for arm in arms) else None
+    return agreed or TrainConfig.model
+
+
+def common(arms: Sequence[Arm], name: str) -> str | None:
+    """The default that the arms which have one of their own agree on."""
+    found = {arm.objective.defaults[name] for arm in arms if name in arm.objective.defaults}
+    return found.pop() if len(found) == 1 else None
 
 
 def parse_arm(word: str, given: Mapping[str, Any] | None = None) -> Arm:

@@ -15,7 +15,7 @@ import numpy as np
 from teloi.batch.tree import Branch, Tree
 from teloi.data.formats import Message, Text
 from teloi.data.processor import Processor
-from teloi.errors import RowError
+from teloi.errors import RowError, UsageError
 
 
 def tree(processor: Processor, prompt: Text, completions: Sequence[Text], **columns: Any) -> Tree:
@@ -46,17 +46,29 @@ def conversation(processor: Processor, messages: Sequence[Message], **columns: A
     return Tree(_ids(prompt), (branch,), columns)
 
 
-def document(processor: Processor, text: Text, **columns: Any) -> list[Tree]:
-    """A text as consecutive blocks of at most the context's length, so that nothing is ever too long.
+def document(
+    processor: Processor, text: Text, front: Sequence[int] | None = None, length: int | None = None
+) -> list[Tree]:
+    """A text with its end token as consecutive blocks of at most `length` positions (the context's), so that nothing is
+    ever too long.
 
-    Every token but the text's first is scored exactly once: each block has one token of prompt, which is the
-    last token of the block before it.
+    Before each block stand the tokens `front`, by default those that the tokenizer puts before a plain text, and the
+    last token of the block before it. Every token of the text is scored exactly once, but for the first one where
+    nothing stands before it. UsageError where `length` leaves no room.
     """
-    ids = processor.text_ids(text)
-    step = processor.max_length - 1
+    own = processor.front if isinstance(text, str) else []
+    ids = processor.text_ids(text)[len(own) :]
+    return blocks(ids, own if front is None else front, length or processor.max_length)
+
+
+def blocks(ids: Sequence[int] | np.ndarray, front: Sequence[int], length: int) -> list[Tree]:
+    """The same of a text that is given by the ids of its tokens."""
+    room = length - len(front) - 1
+    if room < 1:
+        raise UsageError(f"a context of {length} tokens holds no text behind its first tokens")
     return [
-        Tree(_ids(ids[i : i + 1]), (Branch.scored(ids[i + 1 : i + 1 + step]),), columns)
-        for i in range(0, len(ids) - 1, step)
+        Tree(_ids([*front, *ids[max(i - 1, 0) : i]]), (Branch.scored(ids[i : i + room]),))
+        for i in range(0 if front else 1, len(ids), room)
     ]
 
 

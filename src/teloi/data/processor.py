@@ -139,7 +139,7 @@ class Processor:
         if self.tokenizer.chat_template:
             return str(self.tokenizer.get_chat_template())
         self._need_end()
-        begins = self.tokenizer.bos_token_id is not None and self.tokenizer.bos_token_id in self._front
+        begins = self.tokenizer.bos_token_id is not None and self.tokenizer.bos_token_id in self.front
         return ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
 
     def render(self, messages: Sequence[Message], ask: bool = False) -> str:
@@ -184,7 +184,7 @@ class Processor:
             for name in values.keys() - {"prompt"}:
                 values[name] = self._tail(prompt, start, values[name])
         begin = self.tokenizer.bos_token
-        if begin and self.tokenizer.bos_token_id in self._front:
+        if begin and self.tokenizer.bos_token_id in self.front:
             for name in values if prompt is None else ["prompt"]:
                 values[name] = values[name].removeprefix(begin)
         return replace(row, **values)
@@ -226,7 +226,7 @@ class Processor:
         return lru_cache(REMEMBERED)(self.bare_ids)
 
     @property
-    def _front(self) -> list[int]:
+    def front(self) -> list[int]:
         """Special tokens that the tokenizer puts in front of plain text.
 
         Those that it puts behind are left out: a prompt ends no sequence, completions get their end as text.
@@ -244,7 +244,7 @@ class Processor:
 
     def _ids(self, text: str, conversation: bool) -> list[int]:
         # A template writes its special tokens itself.
-        return self.bare_ids(text) if conversation else [*self._front, *self.bare_ids(text)]
+        return self.bare_ids(text) if conversation else [*self.front, *self.bare_ids(text)]
 
     def _continue(self, prompt: Text, start: str, ids: list[int], completion: Text) -> list[int]:
         if isinstance(prompt, str):

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import teloi
-from teloi.data.read import Rows, read
-from teloi.engine.config import INCIDENTAL, Arm, Budget, CompareConfig, TrainConfig, plain
-from teloi.engine.dataset import Encoded, encode
+from teloi.data.scoring import Scoring
+from teloi.engine.arms import Prepared, Untrained, own_tokenizer, prepare, untrained_scorings
+from teloi.engine.behaviour import Behaviour
+from teloi.engine.config import INCIDENTAL, Arm, Budget, CompareConfig, plain
+from teloi.engine.dataset import encode
 from teloi.engine.directory import check_writable, occupied, writing
-from teloi.engine.loop import Record, Trainer
-from teloi.engine.metrics import Evaluator, Measured
-from teloi.engine.objective import Ledger
-from teloi.engine.plan import Plan, make_plan
+from teloi.engine.evaluator import Evaluator
+from teloi.engine.held_out import read_data, rows_hash
+from teloi.engine.metrics import Metric
+from teloi.engine.objective import Architecture
 from teloi.engine.progress import bar, say
-from teloi.engine.reference import fingerprint, with_reference_sums
-from teloi.engine.setup import Base, load_base, make_models
-from teloi.errors import DataError, NonFinite, RowError, UsageError
+from teloi.engine.reference import fingerprint
+from teloi.engine.setup import Base, load_bases
+from teloi.errors import UsageError
 from teloi.files import write_text
 from teloi.jobs import default_jobs, in_parallel, one_by_one
-from teloi.models.roles import merged
+from teloi.measure.probing import LONGEST
 
+BASE = "base"
 RESULTS = "results.json"
 SAMPLES = 12
 """Prompts whose replies the report shows side by side."""
@@ -47,14 +47,22 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     check_arms(arms)
     path = config.output_dir or Path("runs") / ("compare-" + "-".join(arm.name for arm in arms))
     check_place(path, config)
-    rows, held_out = split(config)
-    base = load_base(config.train, rows)
+    architectures = list(dict.fromkeys(arm.objective.architecture for arm in arms))
+    rows, held_out = read_data(config, causal=architectures == ["causal"])
+    bases = load_bases(config.train, rows, architectures)
+    # An objective may give the tokenizer a token: each arm has its own.
+    starts = [own_tokenizer(bases[arm.objective.architecture]) for arm in arms]
     # Rows that one arm cannot use are found before another has trained.
-    encoded = [encode(arm.objective, rows, base.processor) for arm in arms]
-    evaluator = Evaluator(base, held_out, config.generate, config.max_new_tokens, config.train.micro_tokens)
-    metrics = evaluator.metrics(config.metric)
+    encoded = [encode(arm.objective, rows, start.processor) for arm, start in zip(arms, starts, strict=True)]
+    scorings = [arm.objective.scorings(start.processor) for arm, start in zip(arms, starts, strict=True)]
+    evaluator = Evaluator(held_out, bases, config)
+    metrics = evaluator.metrics(config.metric, scorings)
     budget = Budget.parse(config.budget)
-    model_hash = fingerprint(base.model)
+    redraws = config.train.model.startswith("scratch:") and evaluator.behaviour is None
+    untrained = [
+        Untrained(base, untrained_scorings(base, arms, scorings), config.train, redraws) for base in bases.values()
+    ]
+    several = len(untrained) > 1
     results: dict[str, Any] = {
         "teloi": teloi.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -64,85 +72,97 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
             "train": rows.name,
             "eval": held_out.name,
             "train_rows": len(rows),
-            "eval_rows": len(held_out),
-            "hash": rows_hash(rows, held_out),
+            "eval_rows": held_out.size,
+            "hash": rows_hash(rows, *held_out.rows),
         },
-        "model": base.name,
-        "model_hash": model_hash,
+        "model": next(iter(bases.values())).name,
+        "model_hash": "-".join(fingerprint(base.model) for base in bases.values()),
         "training": {name: plain(value) for name, value in asdict(config.train).items() if name not in INCIDENTAL},
         "generation": {"prompts": config.generate, "max_new_tokens": config.max_new_tokens},
         "budget": asdict(budget),
         "seeds": list(range(config.seeds)),
         "metrics": [{**asdict(metric), "primary": place == 0} for place, metric in enumerate(metrics)],
-        "notes": [*notes, *_notes(base, evaluator, config)],
+        "notes": [*notes, *_notes(bases, arms, scorings, evaluator, config, redraws)],
         "arms": [
-            {"name": "base", "method": None, "settings": {}, "baseline": True, "runs": []},
+            *(
+                {
+                    "name": f"untrained {one.base.architecture}" if several else BASE,
+                    "method": None,
+                    "settings": {},
+                    "baseline": True,
+                    "undefined": _undefined(evaluator, metrics, one.scorings),
+                    "runs": [],
+                }
+                for one in untrained
+            ),
             *(
                 {
                     "name": arm.name,
                     "method": arm.method,
                     "settings": {n: plain(v) for n, v in {**arm.objective.settings(), **arm.settings}.items()},
                     "baseline": False,
+                    "against": f"untrained {arm.objective.architecture}" if several else BASE,
+                    "undefined": _undefined(evaluator, metrics, ways),
                     "runs": [],
                 }
-                for arm in arms
+                for arm, ways in zip(arms, scorings, strict=True)
             ),
         ],
         "samples": [],
     }
     if config.resume:
         take_up(path, results)
-    there = sum(len(arm["runs"]) for arm in results["arms"][1:])
+    there = sum(len(arm["runs"]) for arm in results["arms"] if arm["method"] is not None)
     say(
-        f"{base.name} in {base.dtype}; {len(rows):,} training rows of {rows.name}, {len(held_out):,} held out; "
-        f"{len(arms)} arms x {config.seeds} seeds, {budget} each; decided by {metrics[0].label}"
-        + (f"; {there} runs are there already" if there else "")
+        f"{' and '.join(described(base) for base in bases.values())}; {len(rows):,} training rows of {rows.name}, "
+        f"measured on {held_out.name}; {len(arms)} arms x {config.seeds} seeds, {budget} each; decided by "
+        f"{metrics[0].label}" + (f"; {there} runs are there already" if there else "")
     )
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    samples = Samples(evaluator, results["samples"])
-    with bar(len(arms) * config.seeds + 1, "compare") as advance:
+    samples = Samples(evaluator.behaviour, results["samples"])
+    workers: dict[int, Untrained | Prepared] = dict(enumerate(untrained))
+    done = [{run["seed"] for run in arm["runs"]} for arm in results["arms"]]
+    missing = [
+        (place, seed)
+        for place in range(len(results["arms"]))
+        for seed in (range(config.seeds) if place >= len(untrained) else untrained[place].seeds(config.seeds))
+        if seed not in done[place]
+    ]
+    with bar(sum(map(len, done)) + len(missing), "compare") as advance:
 
         def keep(arm: dict[str, Any], run: dict[str, Any], replies: list[str] | None) -> None:
             arm["runs"] = sorted([*arm["runs"], run], key=lambda run: run["seed"])
-            if replies is not None:
+            if replies:
                 samples.add(arm["name"], replies, first=run["seed"] == 0)
             results["samples"] = samples.rows
             with writing(path):
                 write_text(path / RESULTS, json.dumps(results, indent=1) + "\n")
             advance(f"{arm['name']}, seed {run['seed']}{': failed' if run['failed'] else ''}")
 
-        for _ in range(there + len(results["arms"][0]["runs"])):
+        for _ in range(sum(map(len, done))):
             advance("resumed")
-        if not results["arms"][0]["runs"]:
-            started = time.monotonic()
-            measured = evaluator.measure(evaluator.start)
-            ledger = Ledger(eval_seconds=time.monotonic() - started)
-            keep(results["arms"][0], _run(0, measured, ledger, []), measured.replies)
-        missing = [
-            (place, seed)
-            for place in range(len(arms))
-            for seed in range(config.seeds)
-            if seed not in [run["seed"] for run in results["arms"][1 + place]["runs"]]
-        ]
-        prepared = {
-            place: prepare(arms[place], config, budget, base, encoded[place], evaluator, model_hash)
-            for place in dict.fromkeys(place for place, _ in missing)
-        }
+        first = [item for item in missing if item[0] < len(untrained) and not redraws]
+        for place, seed in first:  # in this process: a large start model may need all cores
+            keep(results["arms"][place], *untrained[place].run(seed, evaluator, metrics))
+        missing = [item for item in missing if item not in first]
+        for place in dict.fromkeys(place for place, _ in missing if place >= len(untrained)):
+            at = place - len(untrained)
+            workers[place] = prepare(arms[at], config, budget, starts[at], encoded[at], scorings[at], redraws)
 
         def work(item: tuple[int, int]) -> tuple[dict[str, Any], list[str] | None]:
             place, seed = item
-            return prepared[place].run(seed, evaluator)
+            return workers[place].run(seed, evaluator, metrics)
 
         def name(item: tuple[int, int]) -> str:
             place, seed = item
-            return f"{arms[place].name}, seed {seed}"
+            return f"{results['arms'][place]['name']}, seed {seed}"
 
         jobs = config.jobs or default_jobs()
         # Forked, for the model, the examples and the reference's sums are held once and never sent.
         made = one_by_one(work, missing, name) if jobs == 1 else in_parallel(work, missing, jobs, name, fork=True)
         for (place, _), (run, replies) in made:
-            keep(results["arms"][1 + place], run, replies)
+            keep(results["arms"][place], run, replies)
     return results
 
 
@@ -150,9 +170,9 @@ def check_arms(arms: Sequence[Arm]) -> None:
     """UsageError for arms that no comparison can hold."""
     if len({arm.name for arm in arms}) < len(arms):
         raise UsageError("two arms have the same name; give one of them different settings")
-    if other := next((arm for arm in arms if arm.objective.architecture != "causal"), None):
+    if other := next((arm for arm in arms if arm.objective.architecture == "none"), None):
         raise UsageError(
-            f"{other.name} does not train a causal model, and a comparison has metrics for no other: "
+            f"{other.name} builds its own model, which reads no text, and a comparison has metrics for no such: "
             f"teloi train {other.method} with --eval-data reports its loss on held-out rows"
         )
 
@@ -185,170 +205,94 @@ def take_up(path: Path, results: dict[str, Any]) -> None:
     results |= {"arms": earlier["arms"], "samples": earlier["samples"]}
 
 
-def rows_hash(*parts: Rows) -> str:
-    """Changes with any row."""
-    digest = hashlib.sha256()
-    for rows in parts:
-        for row in rows:
-            digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    return digest.hexdigest()[:16]
+def described(base: Base) -> str:
+    """A start model in words."""
+    kind = "" if base.architecture == "causal" else f"{base.architecture} "
+    return f"{kind}{base.name} in {base.dtype}"
 
 
-def split(config: CompareConfig) -> tuple[Rows, Rows]:
-    """Training and held-out rows: `eval_data`, else the data's own test split, else every tenth row held out."""
-    limit = config.train.limit
-    rows = read(config.data, "train", limit)
-    held_out: Rows | None = None
-    if config.eval_data:
-        held_out = _held_out(config.eval_data, config)
-    elif not Path(config.data).is_file():
-        try:
-            held_out = read(config.data, "test", config.eval_limit)
-        except DataError:
-            held_out = None
-    if held_out is None:
-        if len(rows) < 10:
-            raise DataError(f"{rows.name}: {len(rows)} rows are too few to hold a tenth out: give --eval-data")
-        indices = range(len(rows))
-        held_out = rows.select([i for i in indices if i % 10 == 0][: config.eval_limit])
-        rows = rows.select(i for i in indices if i % 10)
-    return rows, held_out
-
-
-def _held_out(spec: str, config: CompareConfig) -> Rows:
-    """The test split of the held-out data; all of a set that has no such part and is not what is trained on."""
-    try:
-        return read(spec, "test", config.eval_limit)
-    except RowError:
-        raise
-    except DataError:
-        if spec == config.data:
-            raise
-        return read(spec, "train", config.eval_limit)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An arm with its examples encoded, a plan for each seed, and its share of what preparing cost."""
-
-    arm: Arm
-    base: Base
-    train: TrainConfig
-    examples: Sequence[Any]
-    plans: Sequence[Plan]
-    ledger: Ledger
-
-    def run(self, seed: int, evaluator: Evaluator) -> tuple[dict[str, Any], list[str] | None]:
-        """Train and measure one seed: what results.json says of it, and the replies (None where the run failed)."""
-        config = replace(self.train, seed=seed)
-        model = copy.deepcopy(self.base.model)
-        models = make_models(self.arm.objective, self.base, config, model, example=self.examples[0])
-        ledger = replace(self.ledger)
-        trainer = Trainer(self.arm.objective, models, self.examples, self.plans[seed], config, ledger=ledger)
-        curve: list[Record] = []
-        try:
-            curve.extend(trainer.run())
-            started = time.monotonic()
-            measured = evaluator.measure(merged(models.policy))
-        except NonFinite as error:
-            return {**_run(seed, Measured(), ledger, curve), "failed": str(error)}, None
-        ledger.eval_seconds = time.monotonic() - started
-        return _run(seed, measured, ledger, curve), measured.replies
-
-
-def prepare(
-    arm: Arm,
-    config: CompareConfig,
-    budget: Budget,
-    base: Base,
-    encoded: Encoded,
-    evaluator: Evaluator,
-    model_hash: str,
-) -> Prepared:
-    """Plans of all seeds, and the reference's sums on the examples they use."""
-    train = settings_for(arm, config.train)
-    started = time.monotonic()
-    lengths = [arm.objective.cost(example) for example in encoded.examples]
-    plans = [
-        make_plan(
-            lengths,
-            batch_size=train.batch_size,
-            micro_tokens=train.micro_tokens,
-            seed=seed,
-            budget=budget,
-            kind=base.layout,
-            whole=arm.objective.coupled,
-            quotas=arm.objective.quotas(encoded.examples),
-        )
-        for seed in range(config.seeds)
-    ]
-    examples = encoded.examples
-    ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
-    if arm.objective.reference_sums and "reference" in arm.objective.roles:
-        used = (i for plan in plans for step in range(plan.steps) for i in plan.examples(step))
-        examples, computed = with_reference_sums(examples, used, evaluator.start, train.micro_tokens, model_hash)
-        # The seeds share one pass: each is charged its part.
-        ledger.computed_tokens = round(computed / config.seeds)
-    ledger.prepare_seconds = (time.monotonic() - started) / config.seeds
-    return Prepared(arm, base, train, examples, plans, ledger)
-
-
-def settings_for(arm: Arm, shared: TrainConfig) -> TrainConfig:
-    """Training settings of an arm: what was given for all, the method's own defaults below it, the arm's settings
-    above."""
-    default = TrainConfig()
-    own = {n: v for n, v in arm.objective.defaults.items() if getattr(shared, n) == getattr(default, n)}
-    return replace(shared, **{**own, **arm.settings})
-
-
-def _run(seed: int, measured: Measured, ledger: Ledger, curve: list[Record]) -> dict[str, Any]:
-    return {
-        "seed": seed,
-        "metrics": measured.metrics,
-        "items": measured.items,
-        "ledger": {name: value for name, value in asdict(ledger).items() if name != "overlong"},
-        "curve": curve,
-        "failed": None,
-    }
+def _undefined(evaluator: Evaluator, metrics: Sequence[Metric], scorings: Sequence[Scoring]) -> dict[str, str]:
+    """The metrics that an arm cannot have, and why."""
+    reasons = {metric.name: evaluator.why_not(metric.name, scorings) for metric in metrics}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 class Samples:
     """The first prompts with every arm's reply side by side, of its first seed where that is there."""
 
-    def __init__(self, evaluator: Evaluator, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, behaviour: Behaviour | None, rows: list[dict[str, Any]]) -> None:
         """`rows`: what an interrupted comparison had of them."""
-        self.evaluator = evaluator
+        self.behaviour = behaviour
         self.rows = rows or [
             {
                 "prompt": question
                 if isinstance(question, str)
                 else "\n\n".join(f"{m['role']}: {m['content']}" for m in question),
-                "checks": evaluator.requirements(index),
+                "checks": behaviour.requirements(index) if behaviour else [],
                 "reference": None,
                 "replies": {},
             }
-            for index, question in enumerate(evaluator.questions[:SAMPLES])
+            for index, question in enumerate(behaviour.questions[:SAMPLES] if behaviour else ())
         ]
 
     def add(self, arm: str, texts: Sequence[str], first: bool) -> None:
         """The replies of an arm with some seed; those of its `first` replace others."""
         for index, row in enumerate(self.rows):
-            if first or arm not in row["replies"]:
-                row["replies"][arm] = {"text": texts[index], "ok": self.evaluator.passes(index, texts[index])}
+            if self.behaviour and (first or arm not in row["replies"]):
+                row["replies"][arm] = {"text": texts[index], "ok": self.behaviour.passes(index, texts[index])}
 
 
-def _notes(base: Base, evaluator: Evaluator, config: CompareConfig) -> list[str]:
+def _notes(
+    bases: Mapping[Architecture, Base],
+    arms: Sequence[Arm],
+    scorings: Sequence[Sequence[Scoring]],
+    evaluator: Evaluator,
+    config: CompareConfig,
+    redraws: bool,
+) -> list[str]:
     """Choices the run made, for the reader of the report."""
-    how = "trees packed into rows without padding" if base.layout == "packed" else "one padded row a completion"
-    notes = [
-        f"The model computes in {base.dtype}; batches are {how}.",
-        "A budget of tokens counts every position that the policy trains on, prompts included; "
-        "reference passes are in the ledger.",
-        "Seeds change the order of the data; all arms share the start model and the held-out rows.",
-    ]
-    if evaluator.prompts:
+    notes = [f"The {name} model computes in {base.dtype}; batches are {base.batches}." for name, base in bases.items()]
+    if len(bases) > 1:
+        names = {"causal": "Llama", "seq2seq": "T5, half of them in the encoder, half in the decoder"}
+        kinds = ", ".join(f"{name} ({names.get(name, 'BERT')})" for name in bases)
+        notes += [
+            f"One model an architecture, of the same width and the same number of layers: {kinds}. Their parameters, "
+            "those of heads that a method brings included, stand in the ledger.",
+            "One vocabulary, trained once on the training rows: all arms cut a text into the same tokens.",
+        ]
+    notes.append(
+        "A budget of tokens counts every position that a step computes: prompts, and of an encoder-decoder what its "
+        "encoder reads and what its decoder writes; reference passes are in the ledger. The column epochs there says "
+        "how often an arm has seen its training rows."
+    )
+    notes.append(
+        "Seeds change the initial weights and the order of the data; the arms of a seed share the held-out rows, and "
+        "the initial weights where they share an architecture."
+        if redraws
+        else "Seeds change the order of the data; all arms share the start model and the held-out rows."
+    )
+    held_out = evaluator.held_out
+    if held_out.texts or held_out.pairs:
+        ways = "; ".join(
+            f"{arm.name} {' and '.join(one.kind for one in found) or 'in no way'}"
+            for arm, found in zip(arms, scorings, strict=True)
+        )
         notes.append(
-            f"{len(evaluator.prompts)} held-out prompts are answered greedily, in at most "
+            f"How the arms score a text, which is how they were trained: {ways}. Causal: each token given those before "
+            "it, behind what the arm begins a text with. Prefix: the same, an encoder reading what comes before. "
+            "Masked: each given all others, at a mask; gaps: the same at a sentinel. Texts longer than what an arm was "
+            "trained on are scored in pieces."
+        )
+    for one in held_out.probes:
+        notes.append(
+            f"Probe on {one.name}: fitted on {len(one.training.classes):,} labelled texts and tested on "
+            f"{len(one.test.classes):,}, at most {LONGEST} tokens of each, the same for all arms; the model stays "
+            f"frozen. Calling every test text the most frequent class gets {one.largest_share:.1%}."
+        )
+    behaviour = evaluator.behaviour
+    if behaviour and behaviour.prompts:
+        notes.append(
+            f"{len(behaviour.prompts)} held-out prompts are answered greedily, in at most "
             f"{config.max_new_tokens} tokens."
         )
     return notes

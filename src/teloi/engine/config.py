@@ -171,19 +171,22 @@ class CompareConfig:
 
     data: str = "instructions"
     """Training rows, cast to each method's format."""
-    eval_data: str | None = None
-    """Held-out rows the metrics are measured on. Default: the data set's own test split, else a tenth of the data, held
+    eval_data: tuple[str, ...] = ()
+    """Held-out rows the metrics are measured on, one set or several of different kinds: prompts with checks or
+    preferences; plain text (bits per character); minimal pairs (good, bad, paradigm); labelled texts (text, label), on
+    which a linear probe reads the frozen model. Default: the data set's own test split, else a tenth of the data, held
     out by row."""
     budget: str = "100k"
     """Training of each arm and seed: "100k" (tokens), "300 rows", "50 steps"."""
     metric: str = "auto"
-    """What decides: checks (share of held-out prompts whose greedy reply satisfies its checks), preference_accuracy,
-    reward_margin, or loss. auto: checks where the rows carry them, else preference_accuracy, else bits per
-    character."""
+    """What decides, by its name in results.json: checks, preference_accuracy, probe, minimal_pairs,
+    bits_per_character, ... auto: the first of these that the held-out rows allow for all arms."""
     seeds: int = 3
     """Training runs for each arm, seeds 0, 1, ..."""
     eval_limit: int = 128
-    """Measure on at most so many held-out rows."""
+    """Measure on at most so many held-out rows of a set."""
+    probe_rows: int = 1000
+    """Fit a probe on at most so many labelled rows."""
     generate: int = 64
     """Held-out prompts answered greedily for behavioural metrics and the samples of the report; 0 for none."""
     max_new_tokens: int = 64
@@ -201,7 +204,13 @@ class CompareConfig:
     """Settings of every arm's training."""
 
     def __post_init__(self) -> None:
-        for name, least in (("seeds", 1), ("eval_limit", 1), ("generate", 0), ("max_new_tokens", 1)):
+        for name, least in (
+            ("seeds", 1),
+            ("eval_limit", 1),
+            ("probe_rows", 10),
+            ("generate", 0),
+            ("max_new_tokens", 1),
+        ):
             if (value := getattr(self, name)) is not None and value < least:
                 raise UsageError(f"{name} must be at least {least}, not {value}")
         Budget.parse(self.budget)

@@ -61,8 +61,13 @@ def encode(objective: Objective, rows: Rows, processor: Processor, training: Seq
         )
     if not examples:
         raise DataError(f"{rows.name}: no rows are left, none has a token to learn from")
-    if training is None:
-        encoded.examples = objective.prepare(examples, seed=0)
-    else:
-        encoded.examples = objective.prepare_held_out(examples, training, seed=0)
+    try:
+        if training is None:
+            encoded.examples = objective.prepare(examples, seed=0)
+        else:
+            encoded.examples = objective.prepare_held_out(examples, training, seed=0)
+    except DataError as error:
+        if isinstance(error, RowError):
+            raise
+        raise DataError(f"{rows.name}: {error}") from None
     return encoded

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from teloi.engine.config import TrainConfig
 from teloi.engine.objective import Now, Objective
 from teloi.engine.plan import pack
+from teloi.engine.processes import state
 from teloi.models.roles import Models, evaluation
 
 
@@ -19,8 +21,11 @@ def mean_terms(objective: Objective, models: Models, examples: Sequence[Any], co
     `loss`.
 
     What an objective makes anew in each step (samples, corruption) is drawn once for each example here, by the run's
-    seed: the same at every evaluation, but for what depends on the models. Every process computes all of it.
+    seed: the same at every evaluation, but for what depends on the models. Of several processes, which must all ask,
+    each computes a part of the batches.
     """
+    world, gather = models.processes, models.gather
+    rank = state().process_index if world > 1 else 0
     models = replace(models, processes=1, gather=lambda values: values)
     everything = list(range(len(examples)))
     if objective.coupled:
@@ -31,16 +36,21 @@ def mean_terms(objective: Objective, models: Models, examples: Sequence[Any], co
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
     with evaluation(*models.trained):
-        for m, micro in enumerate(micros):
+        # Who finds no batch left takes one in vain: all must know the terms.
+        mine = range(rank, len(micros), world)
+        for m in mine or [0]:
+            micro = micros[m]
             now = Now(0, 1, seed=config.seed, micro=m, places=tuple(micro))
             made = objective.rollout(models, [examples[i] for i in micro], now)
             batch = objective.collate(made, now, models.device)
             terms = objective.loss(models, batch, now)
             for name, term in terms.items():
                 count = term.per.sum() if isinstance(term.per, Tensor) else batch.counts[term.per]
-                sums[name] = sums.get(name, 0.0) + float(term.values.sum())
-                counts[name] = counts.get(name, 0.0) + float(count)
+                sums[name] = sums.get(name, 0.0) + (float(term.values.sum()) if mine else 0.0)
+                counts[name] = counts.get(name, 0.0) + (float(count) if mine else 0.0)
+    table = torch.tensor([[sums[name], counts[name]] for name in sums], dtype=torch.float64, device=models.device)
+    totals = dict(zip(sums, gather(table[None]).sum(0).tolist(), strict=True))
     # Scored tokens may be none by chance; a metric without anything to average is left out.
     weights = {name: term.weight for name, term in terms.items()}
-    means = {name: total / (counts[name] or 1) for name, total in sums.items() if counts[name] or weights[name]}
+    means = {name: total / (count or 1) for name, (total, count) in totals.items() if count or weights[name]}
     return {"loss": sum(weights[name] * mean for name, mean in means.items()), **means}

@@ -1,36 +1,17 @@
-"""What a comparison measures: the same numbers on the same held-out rows for every arm, whatever it was trained on."""
+"""What a comparison can measure: each number with its unit, the better direction, and what it says."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-
-from teloi.batch.tree import Branch, Tree, TreeBatch
-from teloi.data.casts import as_format, choose
-from teloi.data.encode import document, tree
-from teloi.data.formats import Format, LanguageModeling, MinimalPair, Preference, PromptCompletion, PromptOnly, Text
-from teloi.data.processor import Processor
-from teloi.data.read import Rows
-from teloi.engine.plan import pack
-from teloi.engine.setup import Base
-from teloi.errors import CastError, DataError, Overlong, RowError, UsageError
-from teloi.generate.local import Sample, sample
-from teloi.measure.minimal_pairs import by_paradigm, causal_scores, right
-from teloi.models.attention import attention
-from teloi.models.roles import LanguageModel, evaluation
-from teloi.worlds.instructions import describe, satisfied
-
-CHUNK = 256
 
 KL_REPLIES = 16
 """Greedy replies on which the exact KL is measured: their tokens number in the hundreds."""
+
+PSEUDO_SAMPLES = 1024
+"""Tokens by which pseudo-likelihood bits are estimated: each takes a pass over its text."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +63,48 @@ METRICS = {
             "minimal pairs",
             "higher",
             "share",
-            "mean over paradigms of the share of held-out pairs whose good sentence has the higher log-probability, "
-            "token by token from left to right behind the begin token (ties are wrong)",
+            "mean over paradigms of the share of held-out pairs whose good sentence has the higher summed "
+            "log-probability of its tokens, by whichever direction the arm was trained in: each token given those "
+            "before it, or each given all others, or the sum of both where it learned both (ties are wrong; 50% by "
+            "chance)",
+        ),
+        Metric(
+            "minimal_pairs_causal",
+            "minimal pairs, causal",
+            "higher",
+            "share",
+            "the same, each token given those before it",
+        ),
+        Metric(
+            "minimal_pairs_masked",
+            "minimal pairs, masked",
+            "higher",
+            "share",
+            "the same, each token given all others: masked, or a sentinel in its place",
         ),
         Metric(
             "bits_per_character",
             "bits per character",
             "lower",
             "bits",
-            "bits the model needs for a character of the held-out completions (of the texts, if rows are plain text)",
+            "bits the model needs for a character of the held-out texts (of the completions, if rows have prompts): "
+            "their likelihood, each token given those before it",
+        ),
+        Metric(
+            "pseudo_bits",
+            "pseudo-likelihood bits",
+            "lower",
+            "bits",
+            f"bits for a character when each token is given all others, estimated from {PSEUDO_SAMPLES:,} tokens of "
+            "the held-out texts. No likelihood, since both sides are known: not to be compared with bits per character",
+        ),
+        Metric(
+            "probe",
+            "linear probe",
+            "higher",
+            "share",
+            "share of test texts whose label a logistic regression reads off the frozen model's mean last hidden "
+            "state; of several data sets the mean",
         ),
         Metric(
             "kl",
@@ -118,6 +132,11 @@ METRICS = {
 }
 
 
+def probe_metric(name: str) -> Metric:
+    """The probe on one of several data sets."""
+    return Metric(f"probe {name}", f"probe, {name}", "higher", "share", "")
+
+
 @dataclass
 class Measured:
     """Metrics by name, their value on each held-out row where there is one, and the greedy replies."""
@@ -127,209 +146,6 @@ class Measured:
     replies: list[str] = field(default_factory=list)
 
     def add(self, name: str, items: Iterable[float]) -> None:
+        """A metric that is the mean of its items."""
         self.items[name] = [float(item) for item in items]
         self.metrics[name] = float(np.mean(self.items[name]))
-
-
-class Evaluator:
-    """Measures models on held-out rows. The start model is measured first: pairs and KL are relative to it."""
-
-    def __init__(self, base: Base, rows: Rows, prompts: int, max_new_tokens: int, micro_tokens: int) -> None:
-        self.base = base
-        self.start = LanguageModel(base.model, base.layout)
-        self.max_new_tokens = max_new_tokens
-        self.micro_tokens = micro_tokens
-        self.minimal: Sequence[Any] = as_format(rows, MinimalPair) if _readable(rows, MinimalPair) else []
-        self.pairs = _pairs(rows, base.processor)
-        self.texts, self.characters = ([], []) if self.pairs or self.minimal else _texts(rows, base.processor)
-        limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-        found = ((question, columns, base.processor.prompt_ids(question)) for question, columns in _prompts(rows))
-        # A prompt without room for a reply is not asked.
-        asked = list(islice((one for one in found if len(one[2]) + max_new_tokens <= limit), prompts))
-        self.questions = [question for question, _, _ in asked]
-        self.prompts = [ids for _, _, ids in asked]
-        self.checks = [columns.get("checks") for _, columns, _ in asked]
-        self.start_sums = self._branch_values(self.start, self.pairs)[0] if self.pairs else np.zeros((0, 2))
-
-    @property
-    def available(self) -> list[str]:
-        """Names of the metrics these rows allow, the deciding one first."""
-        names = []
-        if self.prompts and all(self.checks):
-            names.append("checks")
-        if self.minimal:
-            names.append("minimal_pairs")
-        elif self.pairs:
-            names += ["preference_accuracy", "reward_margin", "likelihood_accuracy"]
-        else:
-            names.append("bits_per_character")
-        return names + (["kl", "reply_length", "finished"] if self.prompts else [])
-
-    def metrics(self, wanted: str) -> list[Metric]:
-        """The available metrics, the wanted one ("auto": the first) in front. UsageError if these rows do not allow
-        it."""
-        names = self.available
-        if wanted == "auto":
-            wanted = names[0]
-        if wanted not in names:
-            raise UsageError(f"no metric {wanted!r} on these rows: choose one of {', '.join(names)}")
-        return [METRICS[wanted], *(METRICS[n] for n in names if n != wanted)]
-
-    def measure(self, model: LanguageModel) -> Measured:
-        """All available metrics of a model."""
-        measured = Measured()
-        with evaluation(model.model):
-            if self.minimal:
-                self._measure_minimal(model, measured)
-            elif self.pairs:
-                self._measure_pairs(model, measured)
-            else:
-                self._measure_texts(model, measured)
-            if self.prompts:
-                self._measure_replies(model, measured)
-        return measured
-
-    def passes(self, index: int, reply: str) -> bool | None:
-        """Whether a reply to a prompt satisfies all its checks; None where it has none."""
-        checks = self.checks[index]
-        return satisfied({"checks": checks}, reply) if checks else None
-
-    def requirements(self, index: int) -> list[str]:
-        """The checks of a prompt in words."""
-        return [describe(check) for check in self.checks[index] or []]
-
-    def _measure_pairs(self, model: LanguageModel, measured: Measured) -> None:
-        sums, means = self._branch_values(model, self.pairs)
-        gained = (sums - self.start_sums) @ np.array([1.0, -1.0])
-        measured.add("preference_accuracy", (np.sign(gained) + 1) / 2)
-        measured.add("reward_margin", gained)
-        measured.add("likelihood_accuracy", (np.sign(means @ np.array([1.0, -1.0])) + 1) / 2)
-
-    def _measure_minimal(self, model: LanguageModel, measured: Measured) -> None:
-        sides = (
-            causal_scores(model, self.base.processor, [getattr(pair, side) for pair in self.minimal])
-            for side in ("good", "bad")
-        )
-        correct = right(*sides)
-        measured.add("minimal_pairs", correct)
-        means = by_paradigm(correct, [pair.paradigm for pair in self.minimal])
-        measured.metrics["minimal_pairs"] = float(np.mean(list(means.values())))
-
-    def _measure_texts(self, model: LanguageModel, measured: Measured) -> None:
-        sums, _ = self._branch_values(model, self.texts)
-        measured.metrics["bits_per_character"] = float(-sums.sum() / math.log(2) / sum(self.characters))
-
-    def _measure_replies(self, model: LanguageModel, measured: Measured) -> None:
-        tokenizer = self.base.processor.tokenizer
-        with attention(model.inner, "sdpa"):
-            samples = sample(model.model, tokenizer, self.prompts, self.max_new_tokens)
-        replies = [row[0] for row in samples]
-        measured.replies = [str(tokenizer.decode(reply.ids, skip_special_tokens=True)) for reply in replies]
-        if all(self.checks):
-            measured.add("checks", [bool(self.passes(i, text)) for i, text in enumerate(measured.replies)])
-        measured.add("reply_length", [len(reply.ids) + reply.finished for reply in replies])
-        measured.add("finished", [reply.finished for reply in replies])
-        measured.metrics["kl"] = self._kl(model, replies[:KL_REPLIES])
-
-    def _branch_values(self, model: LanguageModel, trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probability of every branch, summed and per token: two arrays [trees, k]."""
-        sums = np.empty((len(trees), len(trees[0].branches)))
-        means = np.empty_like(sums)
-        with evaluation(model.model):
-            for micro in pack(list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout):
-                batch = TreeBatch([trees[i] for i in micro], model.model.device)
-                logps = model.logps(batch)
-                sums[micro] = batch.branch_sums(logps).T.cpu()
-                means[micro] = batch.branch_means(logps).T.cpu()
-        return sums, means
-
-    def _kl(self, model: LanguageModel, replies: Sequence[Sample]) -> float:
-        end = self.base.processor.tokenizer.eos_token_id
-        trees = [
-            Tree(np.asarray(prompt, np.int32), (Branch.scored([*reply.ids, *([end] if reply.finished else [])]),))
-            for prompt, reply in zip(self.prompts, replies, strict=False)
-            if reply.ids or reply.finished
-        ]
-        total, tokens = 0.0, 0
-        for micro in pack(list(range(len(trees))), tuple(t.size for t in trees), self.micro_tokens, model.layout):
-            batch = TreeBatch([trees[i] for i in micro], model.model.device)
-            mine, start = (torch.split(m.hidden(batch), CHUNK) for m in (model, self.start))
-            for here, there in zip(mine, start, strict=True):
-                total += float(_kl_divergence(model.logits(here), self.start.logits(there)).sum())
-            tokens += len(batch.target)
-        return total / max(tokens, 1)
-
-
-def _kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
-    """KL(softmax(logits) || softmax(reference)) of each row, in float32."""
-    logp = torch.log_softmax(logits.float(), -1)
-    return (logp.exp() * (logp - torch.log_softmax(reference.float(), -1))).sum(-1)
-
-
-def _pairs(rows: Rows, processor: Processor) -> list[Tree]:
-    """Held-out preferences, as far as they fit the context; none when the rows are no preferences."""
-    if not _readable(rows, Preference):
-        return []
-    trees = []
-    for row in as_format(rows, Preference):
-        assert isinstance(row, Preference)
-        trees += _fitting(processor, row, [row.chosen, row.rejected])
-    return _some(trees, rows, processor)
-
-
-def _texts(rows: Rows, processor: Processor) -> tuple[list[Tree], list[int]]:
-    """Held-out completions or texts with their length in characters."""
-    trees: list[Tree] = []
-    characters = []
-    for row in as_format(rows, (PromptCompletion, LanguageModeling)):
-        if isinstance(row, PromptCompletion):
-            found, text = _fitting(processor, row, [row.completion]), row.completion
-        else:
-            assert isinstance(row, LanguageModeling)
-            found, text = document(processor, row.text), row.text
-        trees.extend(found)
-        characters.append(_length(text) if found else 0)
-    return _some(trees, rows, processor), characters
-
-
-def _prompts(rows: Rows) -> list[tuple[Text, Mapping[str, Any]]]:
-    """Each different prompt once, with the other columns of its first row; none where rows have no prompts."""
-    if not _readable(rows, PromptOnly):
-        return []
-    found: dict[str, tuple[Text, Mapping[str, Any]]] = {}
-    for row in as_format(rows, PromptOnly):
-        assert isinstance(row, PromptOnly)
-        found.setdefault(repr(row.prompt), (row.prompt, row.columns))
-    return list(found.values())
-
-
-def _readable(rows: Rows, target: type[Format]) -> bool:
-    """Whether the columns of the rows are those of a format, or of one that is cast to it."""
-    try:
-        choose(rows[0], (target,))
-    except (CastError, RowError):
-        return False
-    return True
-
-
-def _fitting(processor: Processor, row: Preference | PromptCompletion, completions: Sequence[Text]) -> list[Tree]:
-    """The tree of a row, if it fits the context."""
-    try:
-        return [tree(processor, row.prompt, completions)]
-    except Overlong as error:
-        if processor.overlong == "fail":
-            raise error.at(row.where or "held-out row") from None
-        return []
-
-
-def _some(trees: list[Tree], rows: Rows, processor: Processor) -> list[Tree]:
-    if not trees:
-        raise DataError(
-            f"{rows.name}: no held-out rows are left, all are longer than {processor.max_length} tokens; "
-            "raise --max-length or choose --overlong truncate"
-        )
-    return trees
-
-
-def _length(text: Text) -> int:
-    return len(text) if isinstance(text, str) else sum(len(message["content"]) for message in text)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from teloi.data.processor import Processor
+    from teloi.data.scoring import Scoring
     from teloi.models.roles import Models
 
 
@@ -153,7 +154,8 @@ class Objective:
         return Phase()
 
     def cost(self, example: Any) -> int:
-        """Positions that a step trains on for an example; online methods, which make theirs, say at most how many."""
+        """Positions that a step trains on for an example: on average where corruption is drawn; online methods, which
+        make theirs, say at most how many."""
         return int(example.size)
 
     def rollout(self, models: Models, examples: Sequence[Any], now: Now) -> Sequence[Any]:
@@ -184,6 +186,16 @@ class Objective:
     def parameter_groups(self, models: Models) -> list[dict[str, Any]] | None:
         """Groups for the optimiser, in torch's form; None: all trainable parameters with the run's learning rate."""
         return None
+
+    def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
+        """The ways in which a model that was trained so says how likely a text is, by which it may be measured. None:
+        what it has learned is no distribution over the tokens of a text.
+
+        By default a causal model scores each token given those before it.
+        """
+        from teloi.data.scoring import Scoring, text_front
+
+        return (Scoring("causal", text_front(processor)),) if self.architecture == "causal" else ()
 
     def export(self, models: Models, path: Path) -> None:
         """Write what a user takes away besides the policy's transformers checkpoint, which the engine writes."""

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import platform
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from teloi.models.dropout import set_dropout
 from teloi.models.load import load_model, load_tokenizer
 from teloi.models.probe import choose_layout, sees_future
 from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
-from teloi.models.scratch import NAMES, scratch_model, scratch_tokenizer, train_tokenizer
+from teloi.models.scratch import NAMES, scratch_model, scratch_tokenizer, scratch_tokenizers, train_tokenizer
 from teloi.models.sequences import Classifier, ScoredModel, SentenceEncoder
 
 NO_MODEL = "none"
@@ -63,21 +64,52 @@ class Base:
         return str(self.model.dtype).removeprefix("torch.") if self.model is not None else "float32"
 
 
-def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "causal") -> Base:
-    """The start model and tokenizer that a configuration names; "scratch:PRESET" makes both from the data."""
+def load_bases(config: TrainConfig, rows: Rows, architectures: Sequence[Architecture]) -> dict[Architecture, Base]:
+    """The start models of several architectures, with one vocabulary. UsageError where only "scratch:PRESET" has all of
+    them."""
+    preset = config.model.removeprefix("scratch:")
+    if len(architectures) == 1:
+        return {architectures[0]: load_base(config, rows, architectures[0])}
+    if preset == config.model:
+        raise UsageError(
+            f"these methods train models of different architectures ({', '.join(architectures)}), and {config.model} "
+            "is one model: --model scratch:small makes one of each, of the same size"
+        )
+    _check_preset(preset)
+    tokenizers = scratch_tokenizers(preset, _texts(rows), architectures)
+    return {
+        architecture: load_base(config, rows, architecture, tokenizers[architecture]) for architecture in architectures
+    }
+
+
+def redrawn(base: Base, config: TrainConfig) -> Any:
+    """A model like the base's: with weights drawn anew by the seed where it is made from scratch, else a copy."""
+    preset = config.model.removeprefix("scratch:")
+    if preset == config.model:
+        return copy.deepcopy(base.model)
+    torch.manual_seed(config.seed)
+    model: Any = scratch_model(preset, base.processor.tokenizer, base.architecture).to(dtype=base.model.dtype)  # type: ignore[call-arg]
+    if base.layout == "packed":
+        model.set_attn_implementation(TREE)
+    return model.eval()
+
+
+def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "causal", tokenizer: Any = None) -> Base:
+    """The start model and tokenizer that a configuration names; "scratch:PRESET" makes both from the data, the model
+    alone where a tokenizer is given."""
     keep_memory()
     logging.disable_progress_bar()  # transformers' bars for loading and saving say nothing here
     torch.manual_seed(config.seed)
     preset = config.model.removeprefix("scratch:")
-    if preset != config.model and preset not in NAMES:
-        raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(NAMES)}")
     scratch = preset != config.model
+    if scratch:
+        _check_preset(preset)
     if config.model == NO_MODEL:
         if architecture != "none":
             raise UsageError(f"--model {NO_MODEL} is for methods that build all they train; this one trains a model")
         tokenizer = train_tokenizer([" "], BYTES)
     elif scratch:
-        tokenizer = scratch_tokenizer(preset, _texts(rows), architecture)
+        tokenizer = tokenizer or scratch_tokenizer(preset, _texts(rows), architecture)
     else:
         tokenizer = load_tokenizer(config.model)
     if architecture == "none":
@@ -100,6 +132,11 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     if layout == "packed":
         model.set_attn_implementation(TREE)
     return Base(model.eval(), processor, layout, config.model, architecture)
+
+
+def _check_preset(preset: str) -> None:
+    if preset not in NAMES:
+        raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(NAMES)}")
 
 
 def make_models(
@@ -126,7 +163,7 @@ def make_models(
     if "reference" in objective.roles:
         # The ratio of policy to reference must be 1 where they are equal: what is dropped at random would move it.
         set_dropout(model, 0.0)
-    models = Models(_role(policy, base, config.micro_tokens if objective.coupled else None), processor=base.processor)
+    models = Models(role(policy, base, config.micro_tokens if objective.coupled else None), processor=base.processor)
     if "reference" in objective.roles:
         if objective.reference_sums:
             models.reference = CachedReference()
@@ -134,14 +171,14 @@ def make_models(
             models.reference = FrozenReference(models.policy, policy.disable_adapter)
         else:
             frozen = copy.deepcopy(model).requires_grad_(False).eval()
-            models.reference = FrozenReference(_role(frozen, base))
+            models.reference = FrozenReference(role(frozen, base))
     torch.manual_seed(config.seed)
     models.example = example
     models.parts = objective.build(models)
     return models
 
 
-def _role(model: Any, base: Base, chunk: int | None = None) -> Any:
+def role(model: Any, base: Base, chunk: int | None = None) -> Any:
     """A model as objectives of its architecture see it."""
     match base.architecture:
         case "causal":

@@ -23,6 +23,9 @@ from teloi.measure.statistics import (
 
 Standing = Literal["best", "tied", "other", "baseline"]
 
+OWN_START = "its untrained model"
+"""What an arm is compared with where each architecture has its own start."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -82,7 +85,8 @@ class Arm:
 
     `trained` is false for a model that is only measured. `ledger` holds means a run; `seconds` the time to prepare and
     train, by seed (none for an untrained arm), and `time` its ratio to the quickest arm's. `gap` compares the primary
-    metric with the best arm's; an arm whose gap may be nothing is `tied` with it.
+    metric with the best arm's; an arm whose gap may be nothing is `tied` with it. `against` names the baseline that it
+    is compared with, `undefined` the metrics that it cannot have, each with the reason.
     """
 
     name: str
@@ -97,6 +101,8 @@ class Arm:
     gap: Estimate | None = None
     time: Estimate | None = None
     standing: Standing = "other"
+    against: str | None = None
+    undefined: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mean_seconds(self) -> float | None:
@@ -109,8 +115,10 @@ class Summary:
     """What a comparison found.
 
     `arms` are ordered by the primary metric, the best first, arms without a value last. `best` names the
-    arm with the best mean among those shown better than the baseline; where none is, the best mean of all.
-    `items` is the size of the fixed test set (0 when unknown).
+    arm with the best mean among those shown better than the baseline; where none is, or arms have baselines of their
+    own, the best mean of all.
+    `items` is the size of the fixed test set (0 when unknown). `baseline` is what arms are compared with, in words: the
+    baseline's name, or, where arms of several architectures each have their own, what they all are.
     """
 
     metrics: Sequence[Metric]
@@ -130,6 +138,16 @@ class Summary:
     def drift(self) -> Metric | None:
         """How far an arm went from where it started: the first metric that is a KL divergence."""
         return next((m for m in self.metrics if "kl" in m.name.lower().split("_")), None)
+
+    @property
+    def empty(self) -> list[str]:
+        """A sentence for each reason why arms have no value of a metric."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for metric in self.metrics:
+            for arm in self.arms:
+                if (reason := arm.undefined.get(metric.name)) and arm.trained:
+                    found.setdefault((metric.label, reason), []).append(arm.name)
+        return [f"No {label} of {', '.join(names)}: {reason}." for (label, reason), names in found.items()]
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -160,11 +178,15 @@ def summarise(results: Mapping[str, Any]) -> Summary:
     if not metrics or not raw:
         raise TeloiError("these results hold no metric or no arm")
     primary = next((m for m in metrics if m.primary), metrics[0])
-    baseline = next((a["name"] for a in raw if a.get("baseline")), None)
+    baselines = [a["name"] for a in raw if a.get("baseline")]
+    baseline = OWN_START if len(baselines) > 1 else next(iter(baselines), None)
 
-    arms = [_arm(a, metrics, primary, series[a["name"]], series.get(baseline)) for a in raw]
+    arms = []
+    for a in raw:
+        against = None if a.get("baseline") else a.get("against", next(iter(baselines), None))
+        arms.append(_arm(a, metrics, primary, series[a["name"]], against, series.get(against)))
     arms.sort(key=lambda a: _rank(a, primary))
-    best = _best(arms, primary)
+    best = _best(arms, primary, against_own=len(baselines) > 1)
     timed = [a for a in arms if a.trained and a.mean_seconds is not None]
     quickest = min(timed, key=lambda a: a.mean_seconds or 0.0, default=None)
     arms = [_placed(a, best, quickest, primary, series) for a in arms]
@@ -289,14 +311,15 @@ def _arm(
     metrics: Sequence[Metric],
     primary: Metric,
     series: Mapping[str, _Series],
+    against: str | None,
     baseline: Mapping[str, _Series] | None,
 ) -> Arm:
-    is_baseline = bool(raw.get("baseline"))
+    undefined = raw.get("undefined") or {}
     cells = {}
     for m in metrics:
         if series[m.name].values:
             own = series[m.name]
-            compared = None if baseline is None or is_baseline else _compare(own, baseline[m.name], m)
+            compared = None if baseline is None else _compare(own, baseline[m.name], m)
             cells[m.name] = Cell(own.values, _estimate(own, m), compared)
     good = [run for run in raw["runs"] if not run.get("failed")]
     ledger: dict[str, list[float]] = {}
@@ -311,18 +334,20 @@ def _arm(
     failures = [
         Failure(run["seed"], str(run.get("failed") or f"{primary.label} is no finite number"))
         for run in raw["runs"]
-        if run.get("failed") or run["seed"] not in series[primary.name].values
+        if run.get("failed") or (run["seed"] not in series[primary.name].values and primary.name not in undefined)
     ]
     return Arm(
         name=raw["name"],
         trained=raw.get("method") is not None,
-        baseline=is_baseline,
+        baseline=bool(raw.get("baseline")),
         settings=raw.get("settings") or {},
         runs=len(raw["runs"]),
         failures=failures,
         cells=cells,
         ledger={key: float(np.mean(values)) for key, values in ledger.items() if values},
         seconds={seed: s for seed, s in seconds.items() if s > 0},
+        against=against,
+        undefined=undefined,
     )
 
 
@@ -333,12 +358,13 @@ def _rank(arm: Arm, primary: Metric) -> float:
     return 0.0 if primary.better is None else -primary.gain(cell.estimate.mean)
 
 
-def _best(arms: Sequence[Arm], primary: Metric) -> Arm | None:
+def _best(arms: Sequence[Arm], primary: Metric, against_own: bool) -> Arm | None:
+    """Where baselines differ, an arm is not the better for a worse start."""
     if primary.better is None:
         return None
     candidates = [a for a in arms if not a.baseline and primary.name in a.cells]
     shown = [a for a in candidates if primary.improves(a.cells[primary.name].difference)]
-    return next(iter([*shown, *candidates]), None)
+    return next(iter(candidates if against_own else [*shown, *candidates]), None)
 
 
 def _placed(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from teloi.measure.statistics import Estimate
-from teloi.measure.summary import Arm, Metric, Summary
+from teloi.measure.summary import OWN_START, Arm, Metric, Summary
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,8 @@ def _finding(summary: Summary) -> str:
         extreme = "highest" if metric.better == "higher" else "lowest"
         text = f"{best.name} has the {extreme} {label}, {how.value(cell.estimate.mean)}{sure}{cost}"
         return f"{text}, {_LUCK}." if cell.estimate.n == 1 else f"{text}{_ties(summary)}."
+    if base == OWN_START:
+        return _across_starts(summary, best, how)
     amount, sure = how.amount(difference.mean), f"(95% {how.interval(difference)})"
     rises = difference.mean > metric.neutral
     place, verb = ("above", "raises") if rises else ("below", "lowers")
@@ -157,6 +159,24 @@ def _finding(summary: Summary) -> str:
         return f"Every method is behind {base} on {label}: the nearest, {best.name}, by {amount} {sure}."
     nearest = f"the nearest, {best.name}, is {amount} {place} {sure}"
     return f"No method is shown to beat {base} on {label}: {nearest}."
+
+
+def _across_starts(summary: Summary, best: Arm, how: Style) -> str:
+    """The finding where arms start from different models: their values decide, and each is set against its start."""
+    metric, cell = summary.primary, best.cells[summary.primary.name]
+    assert cell.difference is not None
+    extreme = "highest" if metric.better == "higher" else "lowest"
+    sure, moved = how.interval(cell.estimate), how.interval(cell.difference)
+    text = f"{best.name} has the {extreme} {metric.label}, {how.value(cell.estimate.mean)}"
+    text += f" (95% {sure})" if sure else ""
+    unit = how.difference_unit if metric.scale == "linear" else ""
+    text += f", {how.change(cell.difference)} {unit}".rstrip() + f" against {OWN_START}"
+    text += f" (95% {moved})" if moved else ""
+    text += _cost(summary, best) + (_ties(summary) if sure else f", {_LUCK}")
+    first = summary.arms[0]
+    if first.baseline:
+        text += f". But {first.name}, which learned nothing, has {how.value(first.cells[metric.name].estimate.mean)}"
+    return f"{text}."
 
 
 def _cost(summary: Summary, best: Arm) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -42,7 +42,16 @@ CONTEXT = 2048
 
 def scratch_tokenizer(preset: str, texts: Iterable[str], architecture: str = "causal") -> PreTrainedTokenizerBase:
     """The tokenizer of a preset, trained on some texts where it is to be trained."""
-    return HashedTokenizer() if preset == HASHED else train_tokenizer(texts, PRESETS[preset][-1], architecture)
+    return scratch_tokenizers(preset, texts, [architecture])[architecture]
+
+
+def scratch_tokenizers(
+    preset: str, texts: Iterable[str], architectures: Sequence[str]
+) -> dict[str, PreTrainedTokenizerBase]:
+    """One tokenizer of a preset for models of several architectures: `train_tokenizers`."""
+    if preset == HASHED:
+        return {architecture: HashedTokenizer() for architecture in architectures}
+    return train_tokenizers(texts, PRESETS[preset][-1], architectures)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, architecture: str = "causal") -> PreTrainedTokenizerBase:
@@ -53,8 +62,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, architecture: str = "
     between BEGIN and END, which are BERT's [CLS] and [SEP]; for a seq2seq model there are T5's 100 sentinels and UL2's
     mode tokens. ModelError when `vocab_size` leaves no room for the bytes; DataError without text.
     """
-    encodes = architecture in ("masked", "classifier")
-    extra = {"seq2seq": [*SENTINELS, *MODES]}.get(architecture, [MASK] if encodes else [])
+    return train_tokenizers(texts, vocab_size, [architecture])[architecture]
+
+
+def train_tokenizers(
+    texts: Iterable[str], vocab_size: int, architectures: Sequence[str]
+) -> dict[str, PreTrainedTokenizerBase]:
+    """The same vocabulary, trained once, as each of the architectures uses it: all cut a text into the same tokens, and
+    special tokens that one of them needs all of them have."""
+    extra = list(dict.fromkeys(token for architecture in architectures for token in _extra(architecture)))
     specials = [PAD, BEGIN, END, *extra]
     least = len(specials) + len(alphabet := sorted(pre_tokenizers.ByteLevel.alphabet()))
     if vocab_size < least:
@@ -70,16 +86,34 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, architecture: str = "
     if first is None:
         raise DataError("no text to train a tokenizer on")
     bpe.train_from_iterator(chain([first], some), trainer)
+    return {architecture: _as_used(bpe, architecture, extra) for architecture in architectures}
+
+
+def _encodes(architecture: str) -> bool:
+    """Whether texts stand between special tokens."""
+    return architecture in ("masked", "classifier")
+
+
+def _extra(architecture: str) -> list[str]:
+    """Special tokens beyond those that every architecture needs."""
+    return {"seq2seq": [*SENTINELS, *MODES]}.get(architecture, [MASK] if _encodes(architecture) else [])
+
+
+def _as_used(bpe: Tokenizer, architecture: str, extra: Sequence[str]) -> PreTrainedTokenizerBase:
+    """A tokenizer of its own for an architecture."""
+    bpe = Tokenizer.from_str(bpe.to_str())
     named: dict[str, Any] = {"bos_token": BEGIN, "eos_token": END, "pad_token": PAD, "model_max_length": CONTEXT}
-    if encodes:
+    if _encodes(architecture):
         ends = [(token, bpe.token_to_id(token)) for token in (BEGIN, END)]
         bpe.post_processor = processors.TemplateProcessing(
             single=f"{BEGIN} $A {END}", pair=f"{BEGIN} $A {END} $B:1 {END}:1", special_tokens=ends
         )
-        named |= {"cls_token": BEGIN, "sep_token": END, "mask_token": MASK}
+        named |= {"cls_token": BEGIN, "sep_token": END}
         named["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-    elif extra:
-        named["extra_special_tokens"] = extra
+    if MASK in extra and architecture != "seq2seq":  # whose mask is a sentinel
+        named["mask_token"] = MASK
+    if others := [token for token in extra if token != MASK]:
+        named["extra_special_tokens"] = others
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **named)
 
 

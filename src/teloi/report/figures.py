@@ -88,7 +88,8 @@ def intervals(summary: Summary) -> Panel:
         for y, arm in enumerate(arms):
             cell = arm.cells.get(metric.name)
             if cell is None:
-                ax.text(0.02, y, "no result", transform=ax.get_yaxis_transform(), color=theme.muted, va="center")
+                missing = "not defined" if metric.name in arm.undefined else "no result"
+                ax.text(0.02, y, missing, transform=ax.get_yaxis_transform(), color=theme.muted, va="center")
                 continue
             color = theme.of(arm)
             _bar(ax, cell.estimate, y, how.factor, color)
@@ -97,7 +98,7 @@ def intervals(summary: Summary) -> Panel:
             face = theme.paper if arm.baseline else color
             ax.scatter(values, [y - o for o in offsets], s=17, color=face, edgecolor=color, lw=0.9, zorder=3)
             ax.plot([cell.estimate.mean * how.factor] * 2, [y - 0.3, y + 0.3], color=color, lw=1.8, zorder=2)
-            if arm.baseline:
+            if arm.name == summary.baseline:
                 ax.axvline(cell.estimate.mean * how.factor, color=theme.muted, lw=0.8, ls=(0, (4, 3)), zorder=0)
         ax.set_yticks(range(len(arms)), labels=[_short(arm.name) for arm in arms])
         for label, arm in zip(ax.get_yticklabels(), arms, strict=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from teloi.files import write_text
-from teloi.measure.summary import Arm, Cell, Summary, summarise
+from teloi.measure.summary import Arm, Summary, summarise
 from teloi.measure.wording import Style, count, duration, interval_note, listed, style, verdict
 from teloi.report.curves import axis, curve, quantities
 from teloi.report.figures import course, intervals, panel_height, svg, trade_offs
@@ -80,8 +80,7 @@ def facts(summary: Summary) -> list[Fact]:
     if summary.best is None:
         return []
     best, metric = summary.arm(summary.best), summary.primary
-    cell = best.cells[metric.name]
-    return [_which(summary, best), *_how_much(summary, cell, style(summary, metric, brief=True)), _cost(summary, best)]
+    return [_which(summary, best), *_how_much(summary, best, style(summary, metric, brief=True)), _cost(summary, best)]
 
 
 def _which(summary: Summary, best: Arm) -> Fact:
@@ -96,14 +95,15 @@ def _which(summary: Summary, best: Arm) -> Fact:
     return Fact("Which", best.name, f"best of {methods} on {metric.label}" if methods > 1 else metric.label)
 
 
-def _how_much(summary: Summary, cell: Cell, how: Style) -> list[Fact]:
+def _how_much(summary: Summary, best: Arm, how: Style) -> list[Fact]:
+    cell = best.cells[how.metric.name]
     label, estimate = summary.primary.label, cell.difference or cell.estimate
-    if cell.difference is None or summary.baseline is None:
+    if cell.difference is None or best.against is None:
         unit = how.unit
         much = Fact("By how much", how.value(estimate.mean), f"{label}, no baseline")
     else:
         unit = "" if how.metric.scale == "log" else how.difference_unit
-        base = summary.arm(summary.baseline).cells[how.metric.name].estimate.mean
+        base = summary.arm(best.against).cells[how.metric.name].estimate.mean
         change = f"{how.change(estimate)} {unit}".rstrip()
         much = Fact("By how much", change, f"{label} {how.value(base)} → {how.value(cell.estimate.mean)}")
     seeds = f"{estimate.n} seed{'s' if estimate.n > 1 else ''}"
@@ -173,8 +173,7 @@ def _curves(summary: Summary, results: Mapping[str, Any]) -> list[tuple[str, lis
 
 def _speakers(summary: Summary) -> list[str]:
     """Arms in the order of sample replies: the baseline first."""
-    names = [a.name for a in summary.arms]
-    return sorted(names, key=lambda name: name != summary.baseline)
+    return [arm.name for arm in sorted(summary.arms, key=lambda arm: not arm.baseline)]
 
 
 def _ledger(summary: Summary) -> list[tuple[str, str]]:
@@ -184,6 +183,8 @@ def _ledger(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _quantity(value: float, key: str) -> str:
+    if key == "epochs":
+        return f"{value:.2g}"
     return duration(value) if key.endswith("seconds") else count(value)
 
 

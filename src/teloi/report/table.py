@@ -31,7 +31,7 @@ def print_table(summary: Summary, console: Console | None = None) -> None:
     else:
         for part in _fitting(columns, console.width):
             _print_rich(part, summary, console)
-    for line in [interval_note(summary), *failures(summary)]:
+    for line in [interval_note(summary), *summary.empty, *failures(summary)]:
         console.print(Text(line, style="dim"), soft_wrap=not console.is_terminal)
 
 

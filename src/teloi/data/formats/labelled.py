@@ -15,7 +15,7 @@ class LabelledText(Format):
     """A text, or a pair of texts, with the class that it belongs to.
 
     A label is text, a whole number, or true or false; what is read is its text ("pos", "1", "true"). The second text of
-    a pair stands in `text_pair`, transformers' name for it.
+    a pair stands in `text_pair`, transformers' name for it; or `text` is a list of both.
     """
 
     name: ClassVar[str] = "labelled-text"
@@ -35,6 +35,8 @@ class LabelledText(Format):
 
     @classmethod
     def _parse(cls, row: Mapping[str, Any], where: str | None) -> Self:
+        if isinstance(both := row.get("text"), list) and len(both) == 2 and all(isinstance(one, str) for one in both):
+            row = {**row, "text": both[0], "text_pair": both[1]}
         second = string_in(row, "text_pair", cls) if row.get("text_pair") is not None else None
         columns = {k: v for k, v in row.items() if k not in (*cls.needs, "text_pair")}
         return cls(string_in(row, "text", cls), _label(row, cls), second, columns=columns, where=where)

@@ -17,12 +17,13 @@ from teloi.data.corruption.spans import prefix_lengths, render_prefix, render_sp
 from teloi.data.formats import LanguageModeling
 from teloi.data.vocabulary import MODES, end_id, sentinel_ids
 from teloi.engine.objective import Architecture, Now, Objective, Term
-from teloi.errors import UsageError
+from teloi.errors import DataError, UsageError
 from teloi.methods.pretrain.segments import Segments
 
 if TYPE_CHECKING:
     from teloi.batch.sequence import Sequence, SequenceBatch
     from teloi.data.processor import Processor
+    from teloi.data.scoring import Scoring
     from teloi.models.roles import Models
 
 SplitAt = float | Literal["uniform"]
@@ -75,9 +76,18 @@ class Denoising(Segments, Objective):
             )
         return 1 + max((len(processor.bare_ids(mode)) for mode in self.modes), default=0)
 
+    def prepare(self, examples: Several[Sequence], seed: int) -> Several[Sequence]:
+        longest = max(denoiser.mean_span or 0 for denoiser in self.denoisers)
+        if (tokens := sum(example.size for example in examples)) <= longest:
+            raise DataError(
+                f"the texts have {tokens} tokens in all, not more than a span of {longest:g}: give more text or choose "
+                "shorter spans"
+            )
+        return super().prepare(examples, seed)
+
     def cost(self, example: Sequence) -> int:
-        """The most that any denoiser makes of it: each span costs two sentinels, and both sides end."""
-        return _most(self.denoisers, len(example.ids["input_ids"])) + 2 * self.random_roll + bool(self.modes)
+        """What denoisers make of it on average: each span costs two sentinels, and both sides end."""
+        return _average(self.denoisers, len(example.ids["input_ids"])) + 2 * self.random_roll + bool(self.modes)
 
     def rollout(self, models: Models, examples: Several[Sequence], now: Now) -> list[Sequence]:
         from teloi.batch.sequence import Sequence
@@ -119,6 +129,20 @@ class Denoising(Segments, Objective):
                 sides = render_prefix(tokens, prefix_lengths(tokens.lengths, kind, rngs), end_id(tokenizer))
             pairs |= zip(rows, zip(*(side.rows() for side in sides), strict=True), strict=True)
         return [pairs[i] for i in range(len(drawn))]
+
+    def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
+        """In gaps where spans are masked, and as a continuation where texts are split anywhere: a split at one place
+        says nothing of a text's other parts. Each behind the mode it was trained in."""
+        from teloi.data.scoring import Scoring
+
+        found: dict[str, Scoring] = {}
+        for denoiser in self.denoisers:
+            front = tuple(processor.bare_ids(self.modes[denoiser.mode]) if self.modes else ())
+            if denoiser.mean_span is not None:
+                found.setdefault("gaps", Scoring("gaps", front, self.length))
+            elif denoiser.share == "uniform":
+                found["prefix"] = Scoring("prefix", front, self.length)
+        return tuple(found.values())
 
     def collate(self, examples: Several[Sequence], now: Now, device: Any) -> SequenceBatch:
         from teloi.batch.sequence import SequenceBatch
@@ -256,8 +280,9 @@ class UL2(Denoising):
 
 
 @lru_cache(maxsize=64)
-def _most(denoisers: tuple[Denoiser, ...], length: int) -> int:
-    return length + 2 + 2 * max(denoiser.spans(length) for denoiser in denoisers)
+def _average(denoisers: tuple[Denoiser, ...], length: int) -> int:
+    weights = [denoiser.weight for denoiser in denoisers]
+    return length + 2 + int(np.rint(2 * np.average([one.spans(length) for one in denoisers], weights=weights)))
 
 
 def _check(rate: float, mean_span: float) -> None:

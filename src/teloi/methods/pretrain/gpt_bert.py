@@ -16,7 +16,7 @@ from teloi import losses
 from teloi.data.corruption.ragged import Ragged
 from teloi.data.corruption.ranked import LONGEST, lowest, span_replacements, span_scores, span_tiles
 from teloi.data.formats import LanguageModeling
-from teloi.data.rows import Row, Window, fill, next_token_row, pieces
+from teloi.data.rows import SPARE, Row, Window, fill, next_token_row, pieces
 from teloi.data.vocabulary import begin_id, end_id, given_mask_id, ordinary_ids
 from teloi.engine.objective import Now, Objective, Term
 from teloi.errors import ModelError, UsageError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from teloi.batch.segments import SegmentBatch
     from teloi.batch.sequence import Sequence
     from teloi.data.processor import Processor
+    from teloi.data.scoring import Scoring
     from teloi.models.roles import Models
 
 UNCOUNTED = -1
@@ -227,6 +228,15 @@ class GPTBERT(Objective):
                 terms[f"nll_{name}"] = Term(nll, per=per, weight=weight)
                 terms[f"z_{name}"] = Term(z, per=per, weight=weight * self.z_weight)
         return terms
+
+    def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
+        """In either direction, as far as both were trained, in segments."""
+        from teloi.data.scoring import Scoring
+
+        given_mask_id(processor.tokenizer)
+        causal = Scoring("causal", (begin_id(processor.tokenizer),), self.length - SPARE)
+        masked = Scoring("masked", length=self.length - SPARE)
+        return tuple(one for one, trained in ((causal, self.ratio < 1), (masked, self.ratio > 0)) if trained)
 
     def after_step(self, models: Models, batches: Several[SegmentBatch], now: Now) -> None:
         import torch

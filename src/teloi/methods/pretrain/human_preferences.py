@@ -21,6 +21,7 @@ from teloi.errors import DataError, UsageError
 if TYPE_CHECKING:
     from teloi.batch.tree import Tree, TreeBatch
     from teloi.data.processor import Processor
+    from teloi.data.scoring import Scoring
     from teloi.models.roles import Models
 
 Threshold = float | Literal["median"]
@@ -61,6 +62,13 @@ class Scored(Objective, ABC):
         from teloi.data.scored import blocks
 
         return blocks(examples, self.length)
+
+    def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
+        """From left to right behind the end token, which every document begins with."""
+        from teloi.data.scoring import Scoring
+        from teloi.data.vocabulary import end_id
+
+        return (Scoring("causal", (end_id(processor.tokenizer),), self.length),)
 
     @abstractmethod
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
@@ -161,6 +169,13 @@ class ConditionalLM(Thresholded):
         controls = examples[0].columns["controls"]
         marked = [controlled(example, controls, threshold, self.drop, rng) for example in examples]
         return blocks(marked, self.length, threshold=threshold, controls=controls)
+
+    def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
+        """Behind <|aligned|>, as it is sampled."""
+        from teloi.data.vocabulary import control_ids
+
+        aligned, _ = control_ids(processor.tokenizer)
+        return tuple(replace(one, front=(*one.front, aligned)) for one in super().scorings(processor))
 
     def shape(self, model: Any, example: Tree) -> None:
         from teloi.models.embeddings import add_tokens

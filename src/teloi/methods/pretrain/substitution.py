@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from teloi.batch.sequence import Sequence, SequenceBatch
     from teloi.data.processor import Processor
+    from teloi.data.scoring import Scoring
     from teloi.models.roles import Models
 
 
@@ -113,6 +114,12 @@ class MLM(Substitution):
 
     def labels(self, ids: Array, corrupted: Array, chosen: Bools) -> Array:
         return recovery_labels(ids, chosen)
+
+    def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
+        """At the mask, where one was trained."""
+        from teloi.data.scoring import Scoring
+
+        return (Scoring("masked", length=self.length),) if self.mix[0] else ()
 
     def loss(self, models: Models, batch: SequenceBatch, now: Now) -> dict[str, Term]:
         policy: Any = models.policy

@@ -1,0 +1,176 @@
+"""The arms of a comparison at work: start models, which are only measured, and methods, which train them first."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from teloi.data.processor import Processor
+from teloi.data.scoring import Scoring, text_front
+from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
+from teloi.engine.dataset import Encoded
+from teloi.engine.evaluator import Evaluator, Subject
+from teloi.engine.loop import Record, Trainer
+from teloi.engine.metrics import Measured, Metric
+from teloi.engine.objective import Ledger
+from teloi.engine.plan import Plan, make_plan
+from teloi.engine.reference import fingerprint, with_reference_sums
+from teloi.engine.setup import Base, make_models, redrawn, role
+from teloi.errors import NonFinite
+from teloi.models.roles import LanguageModel, merged
+
+
+def parameters(*modules: Any) -> int:
+    """Weights that the modules hold together."""
+    return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A start model as an arm: nothing is trained. With `redraws` its weights are drawn anew for every seed, as the
+    arms' are."""
+
+    base: Base
+    scorings: Sequence[Scoring]
+    train: TrainConfig
+    redraws: bool
+
+    def seeds(self, count: int) -> range:
+        """The seeds that it is measured with."""
+        return range(count if self.redraws else 1)
+
+    def run(
+        self, seed: int, evaluator: Evaluator, metrics: Sequence[Metric]
+    ) -> tuple[dict[str, Any], list[str] | None]:
+        """What results.json says of a seed, and the replies."""
+        model = redrawn(self.base, replace(self.train, seed=seed)) if self.redraws else self.base.model
+        started = time.monotonic()
+        measured = evaluator.measure(Subject(role(model, self.base), self.base.processor, self.scorings))
+        ledger = {"parameters": parameters(model), **_spent(Ledger(eval_seconds=time.monotonic() - started))}
+        return _run(seed, measured, metrics, ledger, []), measured.replies
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An arm with its examples encoded, a plan for each seed, and its share of what preparing cost."""
+
+    arm: Arm
+    base: Base
+    train: TrainConfig
+    examples: Sequence[Any]
+    plans: Sequence[Plan]
+    ledger: Ledger
+    scorings: Sequence[Scoring]
+    redraws: bool
+
+    def run(
+        self, seed: int, evaluator: Evaluator, metrics: Sequence[Metric]
+    ) -> tuple[dict[str, Any], list[str] | None]:
+        """Train and measure one seed: what results.json says of it, and the replies (None where the run failed)."""
+        config = replace(self.train, seed=seed)
+        model = redrawn(self.base, config) if self.redraws else copy.deepcopy(self.base.model)
+        models = make_models(self.arm.objective, self.base, config, model, example=self.examples[0])
+        spent = replace(self.ledger)
+        trainer = Trainer(self.arm.objective, models, self.examples, self.plans[seed], config, ledger=spent)
+        facts = {"parameters": parameters(*models.trained), "epochs": self.plans[seed].epochs}
+        curve: list[Record] = []
+        try:
+            curve.extend(trainer.run())
+            started = time.monotonic()
+            policy: Any = models.policy
+            trained = merged(policy) if isinstance(policy, LanguageModel) else policy
+            measured = evaluator.measure(Subject(trained, self.base.processor, self.scorings))
+        except NonFinite as error:
+            return {**_run(seed, Measured(), metrics, {**facts, **_spent(spent)}, curve), "failed": str(error)}, None
+        spent.eval_seconds = time.monotonic() - started
+        return _run(seed, measured, metrics, {**facts, **_spent(spent)}, curve), measured.replies
+
+
+def prepare(
+    arm: Arm,
+    config: CompareConfig,
+    budget: Budget,
+    base: Base,
+    encoded: Encoded,
+    scorings: Sequence[Scoring],
+    redraws: bool,
+) -> Prepared:
+    """Plans of all seeds, and the reference's sums on the examples they use."""
+    train = settings_for(arm, config.train)
+    started = time.monotonic()
+    lengths = [arm.objective.cost(example) for example in encoded.examples]
+    plans = [
+        make_plan(
+            lengths,
+            batch_size=train.batch_size,
+            micro_tokens=train.micro_tokens,
+            seed=seed,
+            budget=budget,
+            kind=base.layout,
+            whole=arm.objective.coupled,
+            quotas=arm.objective.quotas(encoded.examples),
+        )
+        for seed in range(config.seeds)
+    ]
+    examples = encoded.examples
+    ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
+    if arm.objective.reference_sums and "reference" in arm.objective.roles:
+        used = (i for plan in plans for step in range(plan.steps) for i in plan.examples(step))
+        start = LanguageModel(base.model, base.layout)
+        examples, computed = with_reference_sums(examples, used, start, train.micro_tokens, fingerprint(base.model))
+        # The seeds share one pass: each is charged its part.
+        ledger.computed_tokens = round(computed / config.seeds)
+    ledger.prepare_seconds = (time.monotonic() - started) / config.seeds
+    # Their sums are the base's own, so that its arms start from it.
+    redraws = redraws and "reference" not in arm.objective.roles
+    return Prepared(arm, base, train, examples, plans, ledger, scorings, redraws)
+
+
+def settings_for(arm: Arm, shared: TrainConfig) -> TrainConfig:
+    """Training settings of an arm: what was given for all, the method's own defaults below it, the arm's settings
+    above."""
+    default = TrainConfig()
+    own = {n: v for n, v in arm.objective.defaults.items() if getattr(shared, n) == getattr(default, n)}
+    return replace(shared, **{**own, **arm.settings})
+
+
+def _run(
+    seed: int, measured: Measured, metrics: Sequence[Metric], ledger: Mapping[str, Any], curve: list[Record]
+) -> dict[str, Any]:
+    names = [metric.name for metric in metrics]
+    return {
+        "seed": seed,
+        "metrics": {name: measured.metrics[name] for name in names if name in measured.metrics},
+        "items": {name: measured.items[name] for name in names if name in measured.items},
+        "ledger": dict(ledger),
+        "curve": curve,
+        "failed": None,
+    }
+
+
+def _spent(ledger: Ledger) -> dict[str, Any]:
+    return {name: value for name, value in asdict(ledger).items() if name != "overlong"}
+
+
+def own_tokenizer(base: Base) -> Base:
+    """The base with a tokenizer that nobody else adds tokens to."""
+    processor = base.processor
+    own = Processor(copy.deepcopy(processor.tokenizer), processor.max_length, processor.overlong)
+    return replace(base, processor=own)
+
+
+def untrained_scorings(base: Base, arms: Sequence[Arm], scorings: Sequence[Sequence[Scoring]]) -> tuple[Scoring, ...]:
+    """The ways in which the start model is asked to score texts: those of its arms, as far as it has their tokens."""
+    found: dict[str, Scoring] = {}
+    if base.architecture == "causal":
+        found["causal"] = Scoring("causal", text_front(base.processor))
+    tokenizer = base.processor.tokenizer
+    for arm, ways in zip(arms, scorings, strict=True):
+        for one in ways if arm.objective.architecture == base.architecture else ():
+            known = one.kind != "masked" or tokenizer.mask_token_id is not None
+            if known and all(token < len(tokenizer) for token in one.front):
+                found.setdefault(one.kind, one)
+    return tuple(found.values())
