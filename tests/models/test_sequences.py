@@ -17,7 +17,7 @@ from transformers import (
     T5Config,
 )
 
-from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch
+from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch, like_lengths
 from teloi.models.sequences import ScoredModel, SentenceEncoder
 
 SMALL: dict[str, Any] = {
@@ -81,7 +81,9 @@ def test_embeddings_do_not_depend_on_padding_and_chunks_keep_the_gradient() -> N
     torch.manual_seed(0)
     model = AutoModel.from_config(MASKED["bert"]).eval()
     rng = np.random.default_rng(0)
-    rows = [Sequence({"input_ids": drawn(rng)}) for _ in range(6)]
+    # Long and short ones in turns, which are read in groups of like length.
+    rows = [Sequence({"input_ids": drawn(rng, low, 3 * low)}) for low in (1, 60) * 6]
+    assert len(like_lengths([row.size for row in rows])) > 1
     gradients = []
     for chunk in (None, 15):
         model.zero_grad()

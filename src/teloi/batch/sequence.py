@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from teloi.batch.identity import identity
@@ -53,6 +54,28 @@ class Labelled(Sequence):
 
     name: str = ""
     classes: tuple[str, ...] = ()
+
+
+def like_lengths(lengths: ArrayLike, call: int = 256) -> list[NDArray[np.int64]]:
+    """The numbers of some rows in groups of like length, shortest first: a model that reads each group on its own
+    computes few padded positions.
+
+    The cheapest way to part the rows in the order of their lengths, where a group costs its padded positions and, as
+    reading it takes a call, `call` positions more.
+    """
+    sizes = np.asarray(lengths)
+    widths, counts = np.unique(sizes, return_counts=True)
+    before = np.concatenate([[0], np.cumsum(counts)])
+    costs, begins = np.zeros(1), []
+    for end, width in enumerate(widths, start=1):
+        found = costs + (before[end] - before[:end]) * width + call
+        begins.append(int(found.argmin()))
+        costs = np.append(costs, found.min())
+    cuts, end = [], len(widths)
+    while end:
+        end = begins[end - 1]
+        cuts.append(before[end])
+    return np.split(np.argsort(sizes, kind="stable"), cuts[-2::-1])
 
 
 class SequenceBatch:

@@ -102,7 +102,7 @@ class TreeStructure:
         def visible(query: Tensor, key: Tensor) -> Tensor:
             distance = place[query] - place[key]
             own = (branch[query] == branch[key]) | (branch[key] == 0)
-            found = (tree[query] == tree[key]) & own & (distance >= 0)
+            found: Tensor = (tree[query] == tree[key]) & own & (distance >= 0)
             return found if window is None else found & (distance < window)
 
         return visible
@@ -139,7 +139,7 @@ class SegmentStructure(TreeStructure):
 
         def visible(query: Tensor, key: Tensor) -> Tensor:
             distance = place[query] - place[key]
-            found = (tree[query] == tree[key]) & (both[query] | (distance >= 0))
+            found: Tensor = (tree[query] == tree[key]) & (both[query] | (distance >= 0))
             return found if window is None else found & (distance.abs() < window)
 
         return visible

@@ -19,10 +19,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch
+from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch, like_lengths
 from teloi.data.processor import Processor
 from teloi.errors import ModelError
 from teloi.losses.contrastive import mean_pool
@@ -145,6 +146,15 @@ class Classifier:
         logits: Tensor = self.model(**arguments, attention_mask=batch.mask["input_ids"]).logits
         return logits
 
+        # Shards are gathered in every call: there all processes must make as many.
+        sharded = any(isinstance(module, FSDPModule) for module in self.model.modules())
+        groups = [np.arange(len(ids))] if sharded else like_lengths(mask.sum(1).cpu().numpy())
+        parts = [self._mean(ids[rows], mask[rows]) for rows in map(torch.as_tensor, groups)]
+        return torch.cat(parts)[np.argsort(np.concatenate(groups))]
+
+    def _mean(self, ids: Tensor, mask: Tensor) -> Tensor:
+        width = max(int(mask.sum(1).max()), 1)
+        ids, mask = ids[:, :width], mask[:, :width]
 
 def set_classes(model: PreTrainedModel, names: Several[str]) -> None:
     """Make a classifier tell these classes apart. Where it has another number of them, its last layer is drawn anew.
