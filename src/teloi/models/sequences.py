@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from torch.distributed.fsdp import FSDPModule
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -123,6 +123,15 @@ class SentenceEncoder:
         if (mean := getattr(self.model, "mean_states", None)) is not None:  # a model that can do it better
             vectors: Tensor = mean(ids, mask).float()
             return vectors
+        # Shards are gathered in every call: there all processes must make as many.
+        sharded = any(isinstance(module, FSDPModule) for module in self.model.modules())
+        groups = [np.arange(len(ids))] if sharded else like_lengths(mask.sum(1).cpu().numpy())
+        parts = [self._mean(ids[rows], mask[rows]) for rows in map(torch.as_tensor, groups)]
+        return torch.cat(parts)[np.argsort(np.concatenate(groups))]
+
+    def _mean(self, ids: Tensor, mask: Tensor) -> Tensor:
+        width = max(int(mask.sum(1).max()), 1)
+        ids, mask = ids[:, :width], mask[:, :width]
         return mean_pool(self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
 
 
@@ -146,15 +155,6 @@ class Classifier:
         logits: Tensor = self.model(**arguments, attention_mask=batch.mask["input_ids"]).logits
         return logits
 
-        # Shards are gathered in every call: there all processes must make as many.
-        sharded = any(isinstance(module, FSDPModule) for module in self.model.modules())
-        groups = [np.arange(len(ids))] if sharded else like_lengths(mask.sum(1).cpu().numpy())
-        parts = [self._mean(ids[rows], mask[rows]) for rows in map(torch.as_tensor, groups)]
-        return torch.cat(parts)[np.argsort(np.concatenate(groups))]
-
-    def _mean(self, ids: Tensor, mask: Tensor) -> Tensor:
-        width = max(int(mask.sum(1).max()), 1)
-        ids, mask = ids[:, :width], mask[:, :width]
 
 def set_classes(model: PreTrainedModel, names: Several[str]) -> None:
     """Make a classifier tell these classes apart. Where it has another number of them, its last layer is drawn anew.
