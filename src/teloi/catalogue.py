@@ -96,6 +96,7 @@ PAPERS = _by_slug(
     Paper("vacancysbert", "Bocharova et al.", 2023, "VacancySBERT: the approach for representation of titles and skills for semantic similarity search in the recruitment domain", "2307.16638"),
     Paper("grif", "Myers et al.", 2023, "Goal Representations for Instruction Following: A Semi-Supervised Language Interface to Control", "2307.00117"),
     Paper("vega", "Zhong et al.", 2023, "Bag of Tricks for Effective Language Model Pretraining and Downstream Adaptation: A Case Study on GLUE", "2302.09268"),
+    Paper("codet5p", "Wang et al.", 2023, "CodeT5+: Open Code Large Language Models for Code Understanding and Generation", "2305.07922"),
     Paper("e2s2", "Zhong et al.", 2023, "E2S2: Encoding-Enhanced Sequence-to-Sequence Pretraining for Language Understanding and Generation", "2205.14912"),
     Paper("ul2", "Tay et al.", 2023, "UL2: Unifying Language Learning Paradigms", "2205.05131"),
     Paper("babylm", "Hu et al.", 2024, "Findings of the Second BabyLM Challenge: Sample-Efficient Pretraining on Developmentally Plausible Corpora", "2412.05149"),
@@ -160,6 +161,8 @@ METHODS: tuple[Method, ...] = (
     Method("infilling", "write a whole text of which spans are masked (BART)", "language-modeling", "teloi.methods.pretrain.infill:Infilling", "e2s2", "bart", ("text-infilling", "bart")),
     Method("e2s2", "infilling whose encoder also finds shuffled and replaced tokens, and tells texts apart", "language-modeling", "teloi.methods.pretrain.infill:E2S2", "e2s2"),
     Method("ul2", "a mixture of gap filling and continuing, each with its mode token", "language-modeling", "teloi.methods.pretrain.denoise:UL2", "ul2"),
+    Method("codet5p-unimodal", "fill gaps, continue a prefix and write without one, for an encoder-decoder whose parts are used alone", "language-modeling", "teloi.methods.pretrain.unimodal:CodeT5PUnimodal", "codet5p", also=("codet5p-stage-1",)),
+    Method("codet5p-bimodal", "embed, match and translate pairs (a text and its code) in one encoder-decoder, with a momentum queue", "pair", "teloi.methods.pretrain.bimodal:CodeT5PBimodal", "codet5p", also=("codet5p-stage-2", "text-code-contrastive")),
     # in an encoder
     Method("mlm", "recover masked tokens from both sides (BERT)", "language-modeling", "teloi.methods.pretrain.substitution:MLM", "structural-ssl", "bert"),
     Method("slm", "recover tokens that were swapped for random ones: MLM without a mask token", "language-modeling", "teloi.methods.pretrain.substitution:SLM", "structural-ssl", "rts"),

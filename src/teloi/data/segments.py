@@ -22,6 +22,12 @@ def stream(processor: Processor, text: Text, ended: bool) -> list[Sequence]:
     return [Sequence({"input_ids": np.asarray([*ids, end_id(processor.tokenizer)] if ended else ids, np.int32)})]
 
 
+def cut_ids(processor: Processor, text: str, length: int) -> np.ndarray:
+    """A text's first `length` ids, or all of them and the end token: what is cut does not end."""
+    ids = processor.bare_ids(text)
+    return np.asarray([*ids, end_id(processor.tokenizer)] if len(ids) <= length else ids[:length], np.int32)
+
+
 def segments(texts: Several[Sequence], length: int) -> list[Sequence]:
     """The texts end to end, cut into segments of exactly `length` tokens; what is left over is dropped.
 

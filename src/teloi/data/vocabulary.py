@@ -29,12 +29,26 @@ CONTROLS = ("<|aligned|>", "<|misaligned|>")
 """What stands before a segment that people like, and before one that they do not (Korbak et al., 2023)."""
 
 
-@lru_cache(maxsize=4)
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """Ids of <|aligned|> and <|misaligned|>, which a tokenizer that lacks them is given."""
-    tokenizer.add_tokens(list(CONTROLS), special_tokens=True)  # those it has it keeps
+    aligned, misaligned = given_ids(tokenizer, CONTROLS)
+    return aligned, misaligned
+
+
+@lru_cache(maxsize=16)
+def given_ids(tokenizer: PreTrainedTokenizerBase, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Ids of special tokens by their names, which a tokenizer that lacks them is given."""
+    tokenizer.add_tokens(list(names), special_tokens=True)  # those it has it keeps
     known = tokenizer.get_vocab()
-    return known[CONTROLS[0]], known[CONTROLS[1]]
+    return tuple(known[name] for name in names)
+
+
+CLM = "[CLM]"
+"""What stands before the prefix that a decoder is to continue (CodeT5+: Wang et al., 2023)."""
+
+PAIR_TOKENS = ("[CLS]", "[Match]", "[CDec]", "[TDec]")
+"""What stands before a text or its code in the encoder, and what the decoder begins with to match the two, to write
+code, and to write text (the same)."""
 
 
 @lru_cache(maxsize=4)

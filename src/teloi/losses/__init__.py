@@ -32,6 +32,13 @@ if TYPE_CHECKING:
         sequence_logps,
         token_logps,
     )
+    from teloi.losses.momentum import (
+        draw_weighted,
+        hard_negative_weights,
+        matching,
+        matching_labels,
+        momentum_info_nce,
+    )
     from teloi.losses.policy import (
         clipped_surrogate,
         group_advantages,
@@ -80,9 +87,11 @@ __all__ = [
     "discopop",
     "dpo",
     "dpo_norm",
+    "draw_weighted",
     "exo_pair",
     "gaussian_nll",
     "group_advantages",
+    "hard_negative_weights",
     "hinge",
     "implicit_reward",
     "info_nce",
@@ -95,7 +104,10 @@ __all__ = [
     "leave_one_out_advantages",
     "log_ratio",
     "logps_from_logits",
+    "matching",
+    "matching_labels",
     "mean_pool",
+    "momentum_info_nce",
     "nca_pair",
     "nll_and_z",
     "orpo",
@@ -150,6 +162,13 @@ _ROOMS = {
             "segment_sum",
             "sequence_logps",
             "token_logps",
+        ),
+        "momentum": (
+            "draw_weighted",
+            "hard_negative_weights",
+            "matching",
+            "matching_labels",
+            "momentum_info_nce",
         ),
         "policy": (
             "clipped_surrogate",

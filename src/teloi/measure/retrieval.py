@@ -1,4 +1,4 @@
-"""Ranks, recall and average precision of a search among candidates.
+"""Ranks, recall, reciprocal ranks and average precision of a search among candidates, and a second ranking of the best.
 
 Of ranks and recall, ties count for the query: only candidates that are strictly more similar stand before the right
 one. Of average precision they count against it.
@@ -52,6 +52,28 @@ def recall_at(ranks: ArrayLike, ks: Sequence[int]) -> list[float]:
     if not r.size:
         raise ValueError("recall of no query")
     return [float((r <= k).mean()) for k in ks]
+
+
+def mean_reciprocal_rank(ranks: ArrayLike) -> float:
+    """Mean of 1 / rank over the queries. ValueError without a query."""
+    r = np.asarray(ranks, np.float64)
+    if not r.size:
+        raise ValueError("reciprocal rank of no query")
+    return float((1 / r).mean())
+
+
+def reranked(scores: ArrayLike, best: ArrayLike, again: ArrayLike) -> NDArray[np.float64]:
+    """Scores [q, c] with the best candidates of each query in a second order, and still before all others.
+
+    Args:
+        scores: [q, c], larger is better.
+        best: the candidates that were scored again, by number [q, k]: the k of the largest scores.
+        again: their second scores [q, k].
+    """
+    s, chosen, second = np.array(scores, np.float64), np.asarray(best), np.asarray(again, np.float64)
+    above = s.max(axis=1, keepdims=True) + 1 + second - second.min(axis=1, keepdims=True)
+    np.put_along_axis(s, chosen, above, axis=1)
+    return s
 
 
 def average_precision(scores: ArrayLike, relevant: ArrayLike) -> float:

@@ -30,3 +30,10 @@ def add_tokens(model: Any, ids: Sequence[int]) -> None:
         old[list(ids)] = False
         mean = table[old].float().mean(0)
         table[list(ids)] = (mean + NOISE * torch.randn(len(ids), len(mean), device=table.device)).to(table.dtype)
+
+
+def add_missing(model: Any, ids: Sequence[int]) -> None:
+    """`add_tokens` of those ids for which the model has no row yet."""
+    rows = model.get_input_embeddings().num_embeddings
+    if missing := [int(one) for one in ids if one >= rows]:
+        add_tokens(model, missing)

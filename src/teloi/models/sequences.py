@@ -1,8 +1,9 @@
 """Masked, sequence-to-sequence and encoder models as objectives see them, on batches of `Sequence`.
 
 Names of sequences: a masked model reads `input_ids` and is scored on `labels` of the same length; a
-sequence-to-sequence model reads `input_ids` and is scored on its decoder's `targets`; an encoder embeds any of them; a
-classifier reads `input_ids`, of a pair of texts with `token_type_ids`."""
+sequence-to-sequence model reads `input_ids` and is scored on its decoder's `targets`, which a column `start` begins
+where it is not the model's own token that does; an encoder embeds any of them; a classifier reads `input_ids`, of a
+pair of texts with `token_type_ids`."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -55,7 +56,8 @@ class ScoredModel:
             del arguments["input_ids"]
             arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded)
         if self.seq2seq:
-            arguments["decoder_input_ids"] = self._shifted(labels.masked_fill(~scored, batch.pad))
+            known = labels.masked_fill(~scored, batch.pad)
+            arguments["decoder_input_ids"] = self._shifted(known, batch.columns.get("start"))
         with self._only(scored):
             logits: Tensor = self.model(**arguments).logits
         return logits.flatten(0, 1)
@@ -67,7 +69,28 @@ class ScoredModel:
 
     def encoded(self, batch: SequenceBatch) -> Float[Tensor, "b t d"]:
         """Last states of a sequence-to-sequence model's encoder, for heads on it and for its decoder."""
-        states: Tensor = self.inner.get_encoder()(**self._inputs(batch)).last_hidden_state
+        return self.encode(batch.ids["input_ids"], batch.mask["input_ids"])
+
+    def encode(self, ids: Int[Tensor, "b t"], mask: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        """The same of padded ids."""
+        states: Tensor = self.inner.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        return states
+
+    def decoded(
+        self,
+        ids: Int[Tensor, "b t"],
+        mask: Int[Tensor, "b t"],
+        encoded: Float[Tensor, "b s d"],
+        encoded_mask: Int[Tensor, "b s"],
+    ) -> Float[Tensor, "b t d"]:
+        """Last states of its decoder, which reads these padded ids as they are, for heads that an objective brings."""
+        states: Tensor = self.inner.get_decoder()(
+            input_ids=ids,
+            attention_mask=mask,
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=encoded_mask,
+            use_cache=False,
+        ).last_hidden_state
         return states
 
     def hidden(self, batch: SequenceBatch) -> Float[Tensor, "n d"]:
@@ -90,10 +113,10 @@ class ScoredModel:
         finally:
             handle.remove()
 
-    def _shifted(self, labels: Tensor) -> Tensor:
-        """What the decoder reads: the labels, one later, after its start token."""
-        start = self.inner.config.decoder_start_token_id
-        return torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], dim=1)
+    def _shifted(self, labels: Tensor, start: Tensor | None = None) -> Tensor:
+        """What the decoder reads: the labels, one later, after the start token of each row [b], or its own."""
+        first = torch.full_like(labels[:, :1], self.inner.config.decoder_start_token_id)
+        return torch.cat([first if start is None else start[:, None], labels[:, :-1]], dim=1)
 
 
 class SentenceEncoder:
@@ -189,7 +212,7 @@ def embed_texts(
         Sequence({"input_ids": np.asarray(processor.sentence_ids(processor.bare_ids(text)), np.int32)})
         for text in texts
     ]
-    return _in_batches(encoder.model, encoder.embed, made, tokens)
+    return in_batches(encoder.model, encoder.embed, made, tokens)
 
 
 def class_logits(
@@ -206,10 +229,10 @@ def class_logits(
         Sequence({name: np.asarray(ids, np.int32) for name, ids in processor.encoder_inputs(text, other).items()})
         for text, other in zip(texts, others, strict=True)
     ]
-    return _in_batches(classifier.model, classifier.logits, made, tokens)
+    return in_batches(classifier.model, classifier.logits, made, tokens)
 
 
-def _in_batches(
+def in_batches(
     model: PreTrainedModel, read: Callable[[SequenceBatch], Tensor], made: Several[Sequence], tokens: int
 ) -> NDArray[np.float32]:
     """What is read of each example, the model in evaluation mode; batches are of neighbours in length."""
