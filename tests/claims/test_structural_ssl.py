@@ -82,9 +82,9 @@ def test_shuffled_pairs_are_the_same_with_other_labels(tokenizer: Any):
 def test_arms_share_articles_and_questions():
     other = Run("ssp first", 3, True, Path())
     assert encoders.articles(RUN) == encoders.articles(other) != encoders.articles(Run("direct", 4, True, Path()))
-    splits = encoders.reviews(RUN, 20, 10)
-    assert splits == encoders.reviews(other, 20, 10)
-    assert [len(split) for split in splits[:2]] == [20, 10]
+    splits = encoders.reviews(RUN, 20)
+    assert splits == encoders.reviews(other, 20)
+    assert len(splits[0]) == 20
     texts = [{row["text"] for row in split} for split in splits]
     assert len(set.union(*texts)) == sum(map(len, texts))
     train, tested = (structural_ssl.questions(RUN, split) for split in ("train", "test"))

@@ -7,7 +7,6 @@ A trial (`quick`) takes embedded rows instead, so that it needs no other data.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,9 +38,8 @@ def texts(run: Run) -> list[dict[str, str]]:
     return [{"text": "\n".join(paragraphs)} for paragraphs in articles(run)]
 
 
-def reviews(run: Run, *counts: int) -> list[Rows]:
-    """Rows of labelled-text: as many as `counts` says to train on and to choose by, drawn by the seed, and all test
-    rows."""
+def reviews(run: Run, count: int) -> tuple[Rows, Rows]:
+    """Rows of labelled-text: `count` to train on, drawn by the seed, and all test rows."""
     from teloi.data.read import read
 
     if run.quick:
@@ -52,8 +50,7 @@ def reviews(run: Run, *counts: int) -> list[Rows]:
     else:
         rows = list(read(REVIEWS))
     training, test = ([row for row in rows if row["split"] == split] for split in ("train", "test"))
-    order, ends = run.rng("reviews").permutation(len(training)), np.cumsum([0, *counts])
-    return [*([training[i] for i in order[a:b]] for a, b in pairwise(ends)), test]
+    return [training[i] for i in run.rng("reviews").permutation(len(training))[:count]], test
 
 
 def scratch_base(
@@ -94,23 +91,14 @@ def stand_in(split: str, limit: int) -> list[Any]:
     return list(as_format(read("instructions", split, limit), LabelledText))
 
 
-def fine_tuned(classifier: Base, splits: Sequence[Rows], configs: Sequence[TrainConfig]) -> dict[str, float]:
-    """Fine-tune a classifier on the first of three splits with each configuration; the `accuracy` on the third of that
-    which is best on the second, and its `tuning_rate`."""
+def fine_tuned_accuracy(classifier: Base, training: Rows, test: Rows, config: TrainConfig) -> float:
+    """Share of the test rows whose label a classifier finds after fine-tuning on the training rows."""
     from teloi.engine.fit import fit
     from teloi.methods.finetune.classify import Classify
-
-    training, validation, test = splits
-    tuned = [fit(Classify(), classifier, training, config).base for config in configs]
-    best = max(range(len(tuned)), key=lambda i: accuracy(tuned[i], validation))
-    return {"accuracy": accuracy(tuned[best], test), "tuning_rate": configs[best].learning_rate}
-
-
-def accuracy(classifier: Base, rows: Rows) -> float:
-    """Share of the rows whose label a classifier finds."""
     from teloi.models.sequences import Classifier, class_logits
 
-    logits = class_logits(Classifier(classifier.model), classifier.processor, [row["text"] for row in rows])
-    names = classifier.model.config.id2label
+    tuned = fit(Classify(), classifier, training, config).base
+    logits = class_logits(Classifier(tuned.model), tuned.processor, [row["text"] for row in test])
+    names = tuned.model.config.id2label
     found = [names[number] for number in logits.argmax(-1).tolist()]
-    return float(np.mean([name == row["label"] for name, row in zip(found, rows, strict=True)]))
+    return float(np.mean([name == row["label"] for name, row in zip(found, test, strict=True)]))

@@ -24,7 +24,7 @@ import numpy as np
 
 from teloi import losses
 from teloi.claims.claim import Arm, Check, Claim, Control, Expect, Outcome, Run
-from teloi.claims.encoders import articles, config, fine_tuned, reviews, scratch_base, stand_in, texts
+from teloi.claims.encoders import articles, config, fine_tuned_accuracy, reviews, scratch_base, stand_in, texts
 from teloi.engine.objective import Term
 from teloi.measure.answers import Question, labelled, mean_average_precision, pairs, rankable
 from teloi.measure.summary import Metric
@@ -47,8 +47,8 @@ LONGEST, LONGEST_PAIR = 128, 64
 NEGATIVES = 10
 """Wrong candidates of a question that are trained on; all right ones are."""
 
-PRETRAINING_RATE, TUNING_RATES = 3e-3, (5e-4, 1e-3)
-"""Peak learning rates of part A: every arm is fine-tuned with both, and the better one on validation data is tested."""
+PRETRAINING_RATE, TUNING_RATE = 3e-3, 1e-3
+"""Peak learning rates of part A."""
 
 PAIR_RATE = 1e-4
 """Peak learning rate of part B's ssp and fine-tuning."""
@@ -81,17 +81,16 @@ class Sizes:
     vocabulary: int = 2000
     clusters: int = 100
     timed_steps: int = 10
-    seconds: float = 8
-    reviews: tuple[int, int] = (1200, 500)
-    """To fine-tune on, and to choose a rate by."""
-    epochs: float = 2
-    ssp_steps: int = 40
-    ranking_steps: int = 30
+    seconds: float = 6
+    reviews: int = 2000
+    epochs: float = 4
+    ssp_steps: int = 60
+    ranking_steps: int = 60
     few: int = 20
 
 
 FULL = Sizes()
-QUICK = Sizes(32, 400, 5, 2, 0.05, (30, 10), 1, 2, 2, 4)
+QUICK = Sizes(32, 400, 5, 2, 0.05, 40, 1, 2, 2, 4)
 
 
 def prepare(run: Run) -> None:
@@ -142,8 +141,8 @@ def pretrained(run: Run, arm: str) -> dict[str, float]:
     classifier: Any = AutoModelForSequenceClassification.from_config(base.model.config)
     classifier.bert.load_state_dict(base.model.bert.state_dict(), strict=False)  # without the pooler, part of the head
     start = as_base(classifier, base.processor.tokenizer, "classifier", LONGEST, overlong="truncate")
-    tuning = [config(run, rate, epochs=sizes.epochs) for rate in TUNING_RATES]
-    return {**metrics, **fine_tuned(start, reviews(run, *sizes.reviews), tuning)}
+    tuning = config(run, TUNING_RATE, epochs=sizes.epochs)
+    return {**metrics, "accuracy": fine_tuned_accuracy(start, *reviews(run, sizes.reviews), tuning)}
 
 
 def encoder(run: Run) -> Base:
@@ -223,7 +222,7 @@ class ShuffledSSP(SSP):
 
 
 def minilm(run: Run, architecture: Literal["classifier", "encoder"]) -> Base:
-    """The sentence encoder, as a cross-encoder with a new head in bfloat16; a scratch model for a trial."""
+    """The sentence encoder in bfloat16, as a classifier with a new head; a scratch model for a trial."""
     import torch
 
     from teloi.engine.fit import as_base
@@ -232,8 +231,7 @@ def minilm(run: Run, architecture: Literal["classifier", "encoder"]) -> Base:
     if run.quick:
         return scratch_base(run, "tiny", QUICK.vocabulary, architecture, LONGEST_PAIR)
     torch.manual_seed(run.seed)
-    dtype = torch.bfloat16 if architecture == "classifier" else torch.float32
-    model = load_model(MINILM, dtype, architecture=architecture)
+    model = load_model(MINILM, torch.bfloat16, architecture=architecture)
     return as_base(model, load_tokenizer(MINILM), architecture, LONGEST_PAIR, overlong="truncate")
 
 
@@ -262,21 +260,21 @@ CLAIM = Claim(
     statement="Detecting random replacements (RTS, C-RTS) costs less than masked language modelling and serves as well;"
     " pairs of sentences labelled by their paragraphs (SSP) help an encoder to rank answers from few labels.",
     setting="Second run. The first, with seeds 0 to 2, was invalid: its check, that rts finds what was replaced with "
-    "an F1 above 30%, failed with 20, 19 and 21%, and fine-tuning at 1e-3 ended at chance in a seed of most arms. F1 "
-    "counts only what is likelier replaced than not; this run asks by how much the loss is below the base rate's, "
-    "gives every arm two rates, and has fresh seeds. A: BERT encoders of width 64 with 4 layers from scratch, a BPE "
+    "an F1 above 30%, failed with 20, 19 and 21%, and fine-tuning for 250 steps ended at chance in a seed of most "
+    "arms. F1 counts only what is likelier replaced than not; this run asks by how much the loss is below the base "
+    "rate's, fine-tunes twice as long, and has fresh seeds (a start with seeds 10 to 14 was stopped in its second one: "
+    "150 steps of fine-tuning left all arms at chance). A: BERT encoders of width 64 with 4 layers from scratch, a BPE "
     "vocabulary of 2,000 (so that the head is as large beside the encoder as with width 256 and 8,000), on 100 "
     "Wikipedia articles, 128 tokens, batch 16, rate 3e-3. Seconds a step: median of ten steps of the processor's time, "
-    "objectives taking turns in one process; each arm gets the steps that fit into 8 seconds. Then 2 epochs on 1,200 "
-    "sentences of rt-polarity at the rates 5e-4 and 1e-3 (3e-3 ended at chance with another seed), the better one on "
-    "500 others tested on 2,000. B: all-MiniLM-L6-v2 in bfloat16 as a cross-encoder; 40 steps of SSP on pairs of the "
-    "same articles (1 together, 1 hard, 1 easy; 64 tokens, batch 16), whose head goes on in fine-tuning: 30 steps on "
-    "the answers to 20 questions of TREC-QA, at most 10 wrong ones a question, batch 16; the 68 test questions that "
-    "have both kinds of answer. The rate of part B, 1e-4, was not tried against others.",
+    "objectives taking turns in one process; each arm gets the steps that fit into 6 seconds. Then 4 epochs on 2,000 "
+    "sentences of rt-polarity, 2,000 to test; rate 1e-3, of 3e-4, 1e-3 and 3e-3 the best on other sentences with "
+    "another seed for mlm, rts and no pretraining together. B: all-MiniLM-L6-v2 in bfloat16 as a cross-encoder; 60 "
+    "steps of SSP on pairs of the same articles (1 together, 1 hard, 1 easy; 64 tokens, batch 16, rate 1e-4), whose "
+    "head goes on in fine-tuning: 60 steps on the answers to 20 questions of TREC-QA, at most 10 wrong ones a "
+    "question, batch 16, rate 1e-4; the 68 test questions that have both kinds of answer.",
     metrics=(
-        Metric("steps", "steps in 8 s", "higher", scale="log", resolution=1.0),
+        Metric("steps", "steps in 6 s", "higher", scale="log", resolution=1.0),
         Metric("accuracy", "accuracy after fine-tuning", "higher", "share", resolution=0.0005),
-        Metric("tuning_rate", "better rate of fine-tuning"),
         Metric("map", "mean average precision", "higher", "share", resolution=0.001),
         Metric("loss", "loss of the last 20 steps before fine-tuning", "lower"),
         Metric(
@@ -308,7 +306,7 @@ CLAIM = Claim(
     controls=(Control("ssp with shuffled labels does not help", Expect("map", "shuffled ssp first", "direct", 0.01)),),
     run=measure,
     prepare=prepare,
-    seeds=(10, 11, 12, 13, 14),
+    seeds=(20, 21, 22, 23, 24),
     methods=("mlm", "rts", "c-rts", "ssp", "classify"),
     real_text="Wikipedia, rt-polarity, TREC-QA",
 )
