@@ -5,11 +5,12 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
-from teloi.catalogue import CLAIMS, METHODS, PAPERS
+from teloi.catalogue import CLAIMS, METHODS, PAPERS, Stage
 from teloi.claims.claim import judge
 from teloi.claims.results import measured
 from teloi.claims.running import judged, load, values
@@ -120,6 +121,15 @@ def test_list_filters(teloi: Command):
     _, out, _ = teloi("list", "--stage", "finetune")
     assert "sft" in out
     assert "dpo" not in out
+
+
+@pytest.mark.parametrize("stage", get_args(Stage))
+def test_list_of_a_stage_names_its_methods_alone(teloi: Command, stage: str):
+    status, out, _ = teloi("list", "--stage", stage)
+    named = {line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2:3].strip()}
+    assert status == 0
+    assert named == {method.name for method in METHODS if method.stage == stage}
+    assert named or "no method of that stage" in out
 
 
 def test_list_json(teloi: Command):

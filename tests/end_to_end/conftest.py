@@ -80,6 +80,19 @@ def train(teloi: Teloi) -> Teloi:
     return run
 
 
+@pytest.fixture
+def refused(train: Teloi, tmp_path: Path) -> Callable[..., str]:
+    """Runs a training that must be refused without a trace; gives the line that says why."""
+
+    def run(method: object, data: object, *flags: object, out: Path = tmp_path / "out") -> str:
+        before = contents(tmp_path)
+        error = train(method, data, out, *flags).error
+        assert contents(tmp_path) == before
+        return error
+
+    return run
+
+
 def process(*words: object) -> subprocess.Popen[str]:
     """The command as a process of its own, with as many threads as this one."""
     return subprocess.Popen(

@@ -13,19 +13,6 @@ from tests.end_to_end.conftest import Teloi, contents, pairs, process, records, 
 GOOD = pairs(3)
 
 
-@pytest.fixture
-def refused(train: Teloi, tmp_path: Path):
-    """Runs a training that must be refused without a trace; gives the line that says why."""
-
-    def run(method: object, data: object, *flags: object, out: Path = tmp_path / "out") -> str:
-        before = contents(tmp_path)
-        error = train(method, data, out, *flags).error
-        assert contents(tmp_path) == before
-        return error
-
-    return run
-
-
 def row(**changes: object) -> bytes:
     changed = {name: value for name, value in {**GOOD[0], **changes}.items() if value is not ...}
     return json.dumps(changed).encode()

@@ -199,3 +199,36 @@ def test_listed() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b"]) == "a and b"
     assert listed(list("abcdef")) == "a, b, c and 3 more"
+
+
+def of_two_starts() -> dict[str, Any]:
+    raw = results({"untrained a": [0.6, 0.62], "untrained b": [0.2, 0.22], "clm": [0.58, 0.6], "mlm": [0.5, 0.52]})
+    for arm, start in zip(raw["arms"], (None, None, "untrained a", "untrained b"), strict=True):
+        arm |= {"method": start and arm["name"], "baseline": start is None, "against": start}
+    raw["metrics"].append({"name": "bits", "label": "bits", "better": "lower"})
+    raw["arms"][3]["undefined"] = {"bits": "it has none"}
+    return raw
+
+
+def test_arms_of_different_starts_are_ranked_by_value_and_set_against_their_own() -> None:
+    summary = summarise(of_two_starts())
+    assert [arm.name for arm in summary.arms] == ["untrained a", "clm", "mlm", "untrained b"]
+    assert summary.best == "clm"  # although only mlm is above its start
+    differences = {arm.name: arm.cells["acc"].difference for arm in summary.arms}
+    assert differences["untrained a"] is differences["untrained b"] is None
+    assert differences["clm"] == paired_difference([0.58, 0.6], [0.6, 0.62])
+    assert differences["mlm"] == paired_difference([0.5, 0.52], [0.2, 0.22])
+    said = verdict(summary)
+    assert said.startswith("clm has the highest accuracy, 59% (95% 46 to 72), -2 points against its untrained model")
+    assert said.endswith("But untrained a, which learned nothing, has 61%.")
+
+
+def test_what_an_arm_cannot_have_is_no_failure() -> None:
+    raw = of_two_starts()
+    summary = summarise(raw)
+    assert summary.failures == 0
+    assert summary.empty == ["No value of mlm in bits: it has none."]
+    raw["metrics"][0]["primary"] = False
+    raw["metrics"][1]["primary"] = True
+    found = {arm.name: len(arm.failures) for arm in summarise(raw).arms}
+    assert found == {"untrained a": 2, "untrained b": 2, "clm": 2, "mlm": 0}

@@ -19,6 +19,9 @@ ABOUT = """\
 Compare methods: each trains from the same model on the same rows under one budget, with several seeds, and all are
 measured on the same held-out rows. A table with 95% intervals, figures and an HTML report come out.
 
+Methods that train different architectures (clm, mlm, ul2) start from scratch models of one size and one vocabulary,
+and each is scored in the ways that it was trained; labelled texts in --eval-data probe every one of them.
+
 An ARM is a method or my_file.py:MyObjective, with settings of its own after a colon, if you like:
 dpo:beta=0.3,learning_rate=1e-6. Settings are the method's hyper-parameters and those of the optimiser. The start model
 is always measured too."""

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
@@ -16,6 +17,7 @@ from tyro.conf import Positional
 from teloi.catalogue import METHODS, PAPERS, Method, find, is_file, resolve
 from teloi.claims.results import measured
 from teloi.cli.options import attribute_docs, default_of, parse, value_text
+from teloi.errors import UsageError
 from teloi.report.claims import expectation, held, verdict
 
 if TYPE_CHECKING:
@@ -55,13 +57,22 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 class ShowOptions:
     """One method: what it is, its objective, hyper-parameters and data, when to use it and when not."""
 
-    name: Positional[str]
+    name: Positional[str] = ""
     """A method's name (`teloi list` shows them), or my_file.py:MyObjective."""
+    pages: Path | None = None
+    """Write a Markdown page for each method into this directory instead, with an index of them."""
 
 
 def show(args: Sequence[str]) -> None:
     """The verb `show`."""
-    name = parse(ShowOptions, args, "teloi show").name
+    options = parse(ShowOptions, args, "teloi show")
+    if options.pages is not None:
+        from teloi.cli.pages import write_pages
+
+        print(f"{len(write_pages(options.pages))} pages in {options.pages}")
+        return
+    if not (name := options.name):
+        raise UsageError("which method? `teloi list` names all")
     method = None if is_file(name) else find(name)
     print(page(method.name if method else name, resolve(name), method))
 
@@ -83,7 +94,7 @@ def page(name: str, objective: type[Objective], method: Method | None) -> str:
         parts += [_title("Measured"), *claims]
     if method and (near := list(related(method))):
         parts += [_title("Related"), _pairs(near)]
-    parts += [_title("Try"), _commands(name, objective, formats[0])]
+    parts += [_title("Try"), commands(name, objective, formats[0], "  ")]
     return "\n".join(parts)
 
 
@@ -146,13 +157,14 @@ def _data(formats: Sequence[type[Format]]) -> str:
     return "\n".join(lines)
 
 
-def _commands(name: str, objective: type[Objective], reads: type[Format]) -> str:
+def commands(name: str, objective: type[Objective], reads: type[Format], indent: str = "") -> str:
+    """What to type to try a method."""
     data = f"--data your-{reads.name}.jsonl"
     yours = data if objective.architecture == "none" else f"--model YOUR_MODEL {data}"
     lines = [f"teloi train {name}", f"teloi train {name} {yours} --dry-run"]
     if name != "sft" and "prompt" in reads.needs:
         lines.append(f"teloi compare sft {name} {data} --budget 200k")
-    return "\n".join(f"  {line}" for line in [*lines, f"teloi train {name} --help"])
+    return "\n".join(f"{indent}{line}" for line in [*lines, f"teloi train {name} --help"])
 
 
 def _columns() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from teloi.data.processor import Processor
 from teloi.data.scoring import Scoring, text_front
-from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig
+from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig, plain
 from teloi.engine.dataset import Encoded
 from teloi.engine.evaluator import Evaluator, Subject
 from teloi.engine.loop import Record, Trainer
@@ -26,6 +26,11 @@ from teloi.models.roles import LanguageModel, merged
 def parameters(*modules: Any) -> int:
     """Weights that the modules hold together."""
     return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
+
+
+SCRATCH = "scratch:"
+SCRATCH_RATE = 1e-3
+"""Learning rate of a scratch model whose method has a default for pretrained ones."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +136,22 @@ def prepare(
 
 def settings_for(arm: Arm, shared: TrainConfig) -> TrainConfig:
     """Training settings of an arm: what was given for all, the method's own defaults below it, the arm's settings
-    above."""
+    above. A default rate that suits a pretrained model is none for weights drawn at random."""
     default = TrainConfig()
     own = {n: v for n, v in arm.objective.defaults.items() if getattr(shared, n) == getattr(default, n)}
+    usual = str(arm.objective.defaults.get("model", default.model))
+    if shared.model.startswith(SCRATCH) and not usual.startswith(SCRATCH) and "learning_rate" in own:
+        own["learning_rate"] = SCRATCH_RATE
     return replace(shared, **{**own, **arm.settings})
+
+
+def shown_settings(arm: Arm, shared: TrainConfig) -> dict[str, Any]:
+    """Hyper-parameters of an arm, its learning rate, and what else it does not share with the other arms."""
+    train = asdict(settings_for(arm, shared))
+    differs = {name: value for name, value in train.items() if value != getattr(shared, name)}
+    chosen = {"learning_rate": train["learning_rate"], **differs}
+    names = {name: value for name, value in chosen.items() if name not in ("model", "data")}
+    return {name: plain(value) for name, value in {**arm.objective.settings(), **names}.items()}
 
 
 def _run(

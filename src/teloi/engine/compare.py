@@ -11,7 +11,7 @@ from typing import Any
 
 import teloi
 from teloi.data.scoring import Scoring
-from teloi.engine.arms import Prepared, Untrained, own_tokenizer, prepare, untrained_scorings
+from teloi.engine.arms import SCRATCH, Prepared, Untrained, own_tokenizer, prepare, shown_settings, untrained_scorings
 from teloi.engine.behaviour import Behaviour
 from teloi.engine.config import INCIDENTAL, Arm, Budget, CompareConfig, plain
 from teloi.engine.dataset import encode
@@ -58,7 +58,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     evaluator = Evaluator(held_out, bases, config)
     metrics = evaluator.metrics(config.metric, scorings)
     budget = Budget.parse(config.budget)
-    redraws = config.train.model.startswith("scratch:") and evaluator.behaviour is None
+    redraws = config.train.model.startswith(SCRATCH) and evaluator.behaviour is None
     untrained = [
         Untrained(base, untrained_scorings(base, arms, scorings), config.train, redraws) for base in bases.values()
     ]
@@ -99,7 +99,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
                 {
                     "name": arm.name,
                     "method": arm.method,
-                    "settings": {n: plain(v) for n, v in {**arm.objective.settings(), **arm.settings}.items()},
+                    "settings": shown_settings(arm, config.train),
                     "baseline": False,
                     "against": f"untrained {arm.objective.architecture}" if several else BASE,
                     "undefined": _undefined(evaluator, metrics, ways),

@@ -107,13 +107,11 @@ class Evaluator:
         """Why a model that scores texts so has no such metric; None where it has."""
         if self.has(name, scorings):
             return None
-        if name == "bits_per_character" and scorings:
+        if not scorings:
+            return "its objective trains no score of a text's tokens"
+        if name in ("bits_per_character", "minimal_pairs_causal"):
             return "it learned each token given both sides, which makes no likelihood of a whole text"
-        if name in ("pseudo_bits", "minimal_pairs_masked") and scorings:
-            return "it learned each token given those before it alone"
-        if name == "minimal_pairs_causal" and scorings:
-            return "it learned each token given both sides"
-        return "its objective trains no score of a text's tokens"
+        return "it learned each token given those before it alone"
 
     def measure(self, subject: Subject) -> Measured:
         """All metrics that a model has."""

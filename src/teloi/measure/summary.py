@@ -141,13 +141,19 @@ class Summary:
 
     @property
     def empty(self) -> list[str]:
-        """A sentence for each reason why arms have no value of a metric."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for metric in self.metrics:
-            for arm in self.arms:
-                if (reason := arm.undefined.get(metric.name)) and arm.trained:
-                    found.setdefault((metric.label, reason), []).append(arm.name)
-        return [f"No {label} of {', '.join(names)}: {reason}." for (label, reason), names in found.items()]
+        """Sentences on what arms have no value of, and why: arms that lack the same for the same reason stand
+        together."""
+        lacks: dict[tuple[str, str], list[str]] = {}
+        for arm in self.arms:
+            for metric in self.metrics if arm.trained else ():
+                if reason := arm.undefined.get(metric.name):
+                    lacks.setdefault((arm.name, reason), []).append(metric.label)
+        together: dict[tuple[str, str], list[str]] = {}
+        for (name, reason), labels in lacks.items():
+            together.setdefault((reason, "; ".join(labels)), []).append(name)
+        return [
+            f"No value of {', '.join(names)} in {labels}: {reason}." for (reason, labels), names in together.items()
+        ]
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from teloi.files import replacing
 from teloi.measure.statistics import Estimate
-from teloi.measure.summary import Arm, Summary, summarise
+from teloi.measure.summary import Arm, Metric, Summary, summarise
 from teloi.measure.wording import count, style
 from teloi.report.curves import Curve, axis, curve, quantities
 
@@ -79,10 +79,12 @@ def run_figure(records: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         return _save(fig, Path(path))
 
 
-def intervals(summary: Summary) -> Panel:
-    """The primary metric: a dot a seed, a tick at the mean, a bar for the interval; the baseline dashed."""
-    metric, how = summary.primary, style(summary, summary.primary)
-    arms = list(reversed(summary.arms))
+def intervals(summary: Summary, metric: Metric | None = None) -> Panel:
+    """A metric, the primary one by default: a dot a seed, a tick at the mean, a bar for the interval; the baseline
+    dashed. Of another than the primary only the arms that have it."""
+    metric = metric or summary.primary
+    how = style(summary, metric)
+    arms = [a for a in reversed(summary.arms) if metric is summary.primary or metric.name in a.cells]
 
     def draw(ax: Axes, theme: Theme) -> None:
         for y, arm in enumerate(arms):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from teloi.files import write_text
-from teloi.measure.summary import Arm, Summary, summarise
+from teloi.measure.summary import OWN_START, Arm, Summary, summarise
 from teloi.measure.wording import Style, count, duration, interval_note, listed, style, verdict
 from teloi.report.curves import axis, curve, quantities
 from teloi.report.figures import course, intervals, panel_height, svg, trade_offs
@@ -63,6 +63,7 @@ def render_html(results: Mapping[str, Any], path: str | Path) -> Path:
         interval_note=interval_note(summary),
         failures=failures(summary),
         figures=_figures(summary),
+        others=_others(summary),
         curves=_curves(summary, results),
         samples=list(results.get("samples") or []),
         open_samples=OPEN_SAMPLES,
@@ -86,7 +87,8 @@ def facts(summary: Summary) -> list[Fact]:
 def _which(summary: Summary, best: Arm) -> Fact:
     metric = summary.primary
     difference = best.cells[metric.name].difference
-    if difference is not None and difference.width is not None and not metric.improves(difference):
+    own = summary.baseline == OWN_START  # arms are ranked by their values, whatever they started from
+    if not own and difference is not None and difference.width is not None and not metric.improves(difference):
         return Fact("Which", "none", f"nearest: {best.name}")
     tied = [a.name for a in summary.arms if a.standing == "tied" and a.gap is not None and a.gap.width is not None]
     methods = sum(not a.baseline for a in summary.arms)
@@ -156,6 +158,17 @@ def _figures(summary: Summary) -> list[tuple[str, str]]:
     first = svg(intervals(summary), 4.3, panel_height(summary), f"{label} by arm")
     rest = [(svg(panel, 3.35, 3.0, f"{label} and {kind}"), captions[kind]) for kind, panel in trade_offs(summary)]
     return [(first, f"{label}: a dot a seed, a tick at the mean, a bar for the 95% interval."), *rest]
+
+
+def _others(summary: Summary) -> list[tuple[str, str]]:
+    """A panel for each other metric that has a better direction and several arms."""
+    made = []
+    for metric in summary.metrics[1:]:
+        arms = sum(metric.name in arm.cells for arm in summary.arms)
+        if metric.better is not None and arms > 1:
+            drawing = svg(intervals(summary, metric), 4.3, max(1.6, 0.9 + 0.3 * arms), f"{metric.label} by arm")
+            made.append((drawing, metric.label))
+    return made
 
 
 def _curves(summary: Summary, results: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -78,7 +78,7 @@ class Denoising(Segments, Objective):
 
     def prepare(self, examples: Several[Sequence], seed: int) -> Several[Sequence]:
         longest = max(denoiser.mean_span or 0 for denoiser in self.denoisers)
-        if (tokens := sum(example.size for example in examples)) <= longest:
+        if 1 < (tokens := sum(example.size for example in examples)) <= longest:
             raise DataError(
                 f"the texts have {tokens} tokens in all, not more than a span of {longest:g}: give more text or choose "
                 "shorter spans"

@@ -1,0 +1,152 @@
+"""The documentation's page of each method, written from its class and from what was measured: nothing by hand."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import groupby
+from pathlib import Path
+
+from teloi.catalogue import METHODS, PAPERS, Method, Paper
+from teloi.claims.results import measured
+from teloi.cli.options import attribute_docs, default_of, value_text
+from teloi.cli.showing import EXAMPLES, commands, related
+from teloi.data.formats import Format
+from teloi.engine.objective import Objective
+from teloi.files import write_text
+from teloi.report.claims import expectation, held, verdict
+
+INDEX = "README.md"
+HOW = "Written by `teloi show --pages docs/methods` from the code and the measured claims; do not edit it."
+
+
+def write_pages(directory: Path) -> list[Path]:
+    """Write a page for each method and the index of them all, and remove pages of methods that are no more."""
+    pages = rendered()
+    for path in directory.glob("*.md"):
+        if path.name not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        write_text(directory / name, text)
+    return [directory / name for name in pages]
+
+
+def rendered() -> dict[str, str]:
+    """All pages by the name of their file."""
+    return {INDEX: index(), **{f"{method.name}.md": page(method) for method in METHODS}}
+
+
+def index() -> str:
+    """Every method by stage: what it is for, what it reads, where it comes from, what was measured."""
+    lines = ["# Methods", "", f"{len(METHODS)} methods. {HOW}", ""]
+    for stage, members in groupby(METHODS, key=lambda method: method.stage):
+        lines += [f"## {stage}", "", "| method | what it does | reads | source | claim |", "|---|---|---|---|---|"]
+        for method in members:
+            link = f"[{method.name}]({method.name}.md)"
+            cells = (link, _cell(method.about), method.reads, _cited(method.origin), _verdict(method) or "not measured")
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def page(method: Method) -> str:
+    """One method."""
+    objective = method.load()
+    paragraphs = inspect.cleandoc(objective.__doc__ or "").split("\n\n")
+    use = [text for text in paragraphs if text.startswith("Use it ")]
+    formats = objective.reads if isinstance(objective.reads, tuple) else (objective.reads,)
+    parts = [f"# {method.name}", f"{method.about[0].upper()}{method.about[1:]}.", "\n".join(_facts(method, objective))]
+    parts += ["## Objective", *(_paragraph(text) for text in paragraphs if text not in use)]
+    if use:
+        parts += ["## When to use it", *map(_paragraph, use)]
+    parts += ["## Hyper-parameters", "\n".join(_hyperparameters(objective))]
+    parts += ["## Data", *(_format(reads, first=reads is formats[0]) for reads in formats)]
+    if claims := list(_claims(method)):
+        parts += ["## Measured", *claims]
+    if near := list(related(method)):
+        parts += ["## Related", "\n".join(f"- {title}: {_linked(names.split(', '))}" for title, names in near)]
+    parts += ["## Try it", f"```\n{commands(method.name, objective, formats[0])}\n```", "---", f"{HOW}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(method: Method, objective: type[Objective]) -> Iterator[str]:
+    own = objective.architecture == "none"
+    trains = "a model of its own" if own else f"a model of architecture {objective.architecture}"
+    yield f"- kind: {method.kind}, stage {method.stage}; trains {trains}"
+    yield f"- source: {_cited(method.origin)}, {method.origin.title}"
+    if method.source and method.source != method.paper:
+        yield f"- here from: {_cited(PAPERS[method.paper])}, {PAPERS[method.paper].title}"
+    if method.also:
+        yield f"- also called: {', '.join(method.also)}"
+    file, _, name = method.entry.partition(":")
+    yield f"- code: [`{name}`](../../src/{file.replace('.', '/')}.py)"
+
+
+def _hyperparameters(objective: type[Objective]) -> Iterator[str]:
+    yield from ("| flag | default | what it is |", "|---|---|---|")
+    docs = attribute_docs(objective)
+    for field in fields(objective):  # type: ignore[arg-type]  # objectives are dataclasses
+        yield _row(field.name, value_text(default_of(field)), docs.get(field.name, ""))
+    for name, value in objective.defaults.items():
+        yield _row(name, value_text(value), "a setting of every method, with this one's default")
+
+
+def _row(name: str, default: str, about: str) -> str:
+    shown = f"`{default.replace('|', chr(92) + '|')}`" if default else "nothing"
+    return f"| `--{name.replace('_', '-')}` | {shown} | {_cell(about)} |"
+
+
+def _format(reads: type[Format], first: bool) -> str:
+    text = f"{'Reads' if first else 'Or'} {reads.about()}. {' '.join((inspect.getdoc(reads) or '').split())}"
+    example = EXAMPLES.get(reads.name)
+    return _plain(text) + (f"\n\n```json\n{json.dumps(example)}\n```" if example else "")
+
+
+def _claims(method: Method) -> Iterator[str]:
+    """What was measured of its paper's claim, and of others that it takes part in."""
+    for slug, result in measured().items():
+        if slug != method.paper and method.name not in result["methods"]:
+            continue
+        said = f"{_cited(PAPERS[slug])}. {result['statement']} **{verdict(result).capitalize()}**; {held(result)}."
+        seeds = f"([all seeds](../claims/{slug}.png), [numbers](../../results/claims/{slug}.json))"
+        mine = [one for one in result["expectations"] if method.name in (one["better"], one["worse"])]
+        lines = [f"- {expectation(result, one)}" + ("" if one["decides"] else " (beyond the claim)") for one in mine]
+        yield "\n\n".join([f"{said} {seeds}", *(["\n".join(lines)] if lines else [])])
+
+
+def _verdict(method: Method) -> str:
+    """The verdicts of the claims that a method takes part in."""
+    found = [
+        f"[{slug}: {result['verdict']}](../claims/{slug}.png)"
+        for slug, result in measured().items()
+        if method.name in result["methods"]
+    ]
+    return ", ".join(found)
+
+
+def _linked(names: Sequence[str]) -> str:
+    return ", ".join(f"[{name}]({name}.md)" for name in names)
+
+
+def _cited(paper: Paper) -> str:
+    return f"[{paper.short}]({paper.link})"
+
+
+def _paragraph(text: str) -> str:
+    """A paragraph of a docstring: one that is indented is an equation."""
+    if all(line.startswith("    ") for line in text.splitlines()):
+        return f"```\n{inspect.cleandoc(text)}\n```"
+    return _plain(" ".join(text.split()))
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is: stars and angles that it would read otherwise."""
+    return re.sub(r"([*<>])", r"\\\1", text)
+
+
+def _cell(text: str) -> str:
+    """The same in a table."""
+    return _plain(text).replace("|", "\\|")
