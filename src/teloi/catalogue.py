@@ -141,6 +141,7 @@ CLAIMS: dict[str, str] = {
     "vacancysbert": "teloi.claims.vacancysbert",
     "grif": "teloi.claims.grif",
     "ul2": "teloi.claims.ul2",
+    "codet5p": "teloi.claims.codet5p",
     "e2s2": "teloi.claims.e2s2",
     "babylm": "teloi.claims.babylm",
     "phf": "teloi.claims.phf",

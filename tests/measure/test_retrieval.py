@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from teloi.measure.retrieval import average_precision, cosines, ranks, recall_at
+from teloi.measure.retrieval import average_precision, cosines, mean_reciprocal_rank, ranks, recall_at, reranked
 
 
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 10_000))
@@ -76,3 +76,22 @@ def test_average_precision_of_known_lists() -> None:
     assert average_precision([0, 0], [True, False]) == 0.5
     with pytest.raises(ValueError, match="not a number"):
         average_precision([float("nan"), 1], [True, False])
+
+
+def test_mean_reciprocal_rank() -> None:
+    assert mean_reciprocal_rank([1, 2, 4]) == pytest.approx((1 + 1 / 2 + 1 / 4) / 3)
+    with pytest.raises(ValueError, match="of no query"):
+        mean_reciprocal_rank([])
+
+
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 4), st.integers(0, 10_000))
+def test_a_second_order_of_the_best_stays_before_all_others(q: int, c: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, again = rng.normal(size=(q, c)), rng.normal(size=(q, min(k, c)))
+    best = np.argsort(-scores, axis=1)[:, :k]
+    before = scores.copy()
+    for row, chosen, second, found in zip(scores, best, again, reranked(scores, best, again), strict=True):
+        expected = [chosen[i] for i in np.argsort(-second)]
+        expected += [i for i in np.argsort(-row) if i not in chosen]
+        assert np.argsort(-found).tolist() == expected
+    assert (scores == before).all(), "the scores that were given stay"
