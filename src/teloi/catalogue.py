@@ -99,8 +99,9 @@ PAPERS = _by_slug(
     Paper("codet5p", "Wang et al.", 2023, "CodeT5+: Open Code Large Language Models for Code Understanding and Generation", "2305.07922"),
     Paper("e2s2", "Zhong et al.", 2023, "E2S2: Encoding-Enhanced Sequence-to-Sequence Pretraining for Language Understanding and Generation", "2205.14912"),
     Paper("ul2", "Tay et al.", 2023, "UL2: Unifying Language Learning Paradigms", "2205.05131"),
-    Paper("babylm", "Hu et al.", 2024, "Findings of the Second BabyLM Challenge: Sample-Efficient Pretraining on Developmentally Plausible Corpora", "2412.05149"),
+    Paper("salt", "Rawat et al.", 2024, "A Little Help Goes a Long Way: Efficient LLM Training by Leveraging Small LMs", "2410.18779"),
     Paper("phf", "Korbak et al.", 2023, "Pretraining Language Models with Human Preferences", "2302.08582"),
+    Paper("babylm", "Hu et al.", 2024, "Findings of the Second BabyLM Challenge: Sample-Efficient Pretraining on Developmentally Plausible Corpora", "2412.05149"),
     # where the methods come from that these papers compare
     Paper("mnr", "Henderson et al.", 2017, "Efficient Natural Language Response Suggestion for Smart Reply", "1705.00652"),
     Paper("gpt", "Radford et al.", 2018, "Improving Language Understanding by Generative Pre-Training", url="https://openai.com/index/language-unsupervised/"),
@@ -150,6 +151,7 @@ CLAIMS: dict[str, str] = {
 METHODS: tuple[Method, ...] = (
     Method("clm", "next-token prediction on plain text, from scratch or continued", "language-modeling", "teloi.methods.pretrain.clm:CLM", "gpt"),
     Method("gpt-bert", "one decoder learns to continue texts and, read in both directions, to fill masks", "language-modeling", "teloi.methods.pretrain.gpt_bert:GPTBERT", "babylm", "gpt-bert", ("mntp", "masked-next-token-prediction")),
+    Method("salt", "clm that first distils from a smaller model, on texts this can learn if asked", "language-modeling", "teloi.methods.pretrain.salt:SALT", "salt", also=("early-distillation",)),
     # on documents whose segments have scores
     Method("conditional-lm", "a control token says of every segment whether people like it; sample behind the good one", "scored-segments", "teloi.methods.pretrain.human_preferences:ConditionalLM", "phf", also=("conditional-training",)),
     Method("filtered-lm", "next-token prediction on the documents that score well enough", "scored-segments", "teloi.methods.pretrain.human_preferences:FilteredLM", "phf", also=("filtering",)),

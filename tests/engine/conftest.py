@@ -58,8 +58,8 @@ def tiny() -> PreTrainedModel:
     return tiny_model()
 
 
-def tiny_model() -> PreTrainedModel:
-    torch.manual_seed(0)
+def tiny_model(seed: int = 0) -> PreTrainedModel:
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -93,6 +93,8 @@ def tiny_models(objective: Objective, dtype: torch.dtype = torch.float32) -> Mod
     made = Models(policy, processor=processor)
     if "reference" in objective.roles:
         made.reference = CachedReference()
+    if "teacher" in objective.roles:
+        made.teacher = LanguageModel(tiny_model(1).to(dtype=dtype).requires_grad_(False).eval(), "packed")  # type: ignore[call-arg]
     made.example = examples_for(objective, 16)[0]  # as many as any proof here takes
     made.parts = objective.build(made)
     return made
@@ -209,6 +211,7 @@ SMALL["vega"] = SMALL["simcse"] = {"dropout": 1e-12}  # above 0, as it must be, 
 SMALL["codet5p-unimodal"] = {"denoise_first": 0.0, "length": 24}
 SMALL["codet5p-bimodal"] = {"queue": 12, "width": 16}
 SMALL["gpt-bert"] = {"length": 24, "masked_rows": 0.75}
+SMALL["salt"] = {"stage": 1.0}
 
 
 def make(method: catalogue.Method) -> Objective:
@@ -217,7 +220,7 @@ def make(method: catalogue.Method) -> Objective:
 
 def branches_of(objective: Objective) -> int:
     """Completions of an example: none where the objective samples them itself."""
-    none, one = ("GRPO", "RLOO"), ("SFT", "CLM", "FilteredLM", "ConditionalLM", "Unlikelihood", "RWR", "AWR")
+    none, one = ("GRPO", "RLOO"), ("SFT", "CLM", "SALT", "FilteredLM", "ConditionalLM", "Unlikelihood", "RWR", "AWR")
     name = type(objective).__name__
     return 0 if name in none else 1 if name in one else 2
 

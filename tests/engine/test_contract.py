@@ -49,7 +49,9 @@ def test_what_it_is_given_and_gives() -> None:
     assert [f.name for f in fields(Phase)] == ["epochs", "minibatches"]
     assert [f.name for f in fields(Quotas)] == ["strata", "shares"]
     assert list(inspect.signature(Now.rng).parameters) == ["self", "name", "example"]
-    assert {"policy", "reference", "parts", "processor", "gather", "example"} <= {f.name for f in fields(Models)}
+    assert {"policy", "reference", "teacher", "parts", "processor", "gather", "example"} <= {
+        f.name for f in fields(Models)
+    }
 
 
 def test_the_page_names_all_of_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,20 @@ def test_seconds_of_a_step_by_a_clock_of_the_process(base: Base, monkeypatch: py
     monkeypatch.setattr("teloi.engine.fit.time.process_time", lambda: clock[0])
     assert step_seconds({"a": SFT(), "b": DPO()}, base, PAIRS, CONFIG, 3) == {"a": 1.0, "b": 3.0}
     assert turns == [(kind, number) for number in range(5) for kind in (SFT, DPO)]
+
+
+def test_who_watches_sees_every_step_and_changes_nothing(base: Base):
+    tokenizer = base.processor.tokenizer
+    padded = as_base(scratch_model("tiny", tokenizer), tokenizer, layout="padded")
+    seen = []
+
+    def watch(step: int, now: Base) -> None:
+        assert now.model.training
+        with torch.no_grad():
+            seen.append((step, now.model(torch.tensor([[1, 2]])).logits))
+
+    fitted = fit(SFT(), padded, PAIRS, CONFIG, watch=watch)
+    assert fitted.records == fit(SFT(), padded, PAIRS, CONFIG).records
+    assert [step for step, _ in seen] == list(range(1, 13))
+    assert not any(torch.equal(one, other) for (_, one), (_, other) in pairwise(seen))
+    torch.testing.assert_close(seen[-1][1], fitted.base.model(torch.tensor([[1, 2]])).logits)

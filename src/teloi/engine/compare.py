@@ -22,7 +22,7 @@ from teloi.engine.metrics import Metric
 from teloi.engine.objective import Architecture
 from teloi.engine.progress import bar, say
 from teloi.engine.reference import fingerprint
-from teloi.engine.setup import Base, load_bases
+from teloi.engine.setup import Base, load_bases, tokenizer_for
 from teloi.errors import UsageError
 from teloi.files import write_text
 from teloi.jobs import default_jobs, in_parallel, one_by_one
@@ -49,7 +49,8 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     check_place(path, config)
     architectures = list(dict.fromkeys(arm.objective.architecture for arm in arms))
     rows, held_out = read_data(config, causal=architectures == ["causal"])
-    bases = load_bases(config.train, rows, architectures)
+    tokenizer = next(filter(None, (tokenizer_for(arm.objective) for arm in arms)), None)
+    bases = load_bases(config.train, rows, architectures, tokenizer)
     # An objective may give the tokenizer a token: each arm has its own.
     starts = [own_tokenizer(bases[arm.objective.architecture]) for arm in arms]
     # Rows that one arm cannot use are found before another has trained.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,17 +54,28 @@ def as_base(
     return Base(model.eval(), Processor(tokenizer, max_length, overlong), layout, type(model).__name__, architecture)
 
 
-def fit(objective: Objective, base: Base, rows: Sequence[Row], config: TrainConfig) -> Fitted:
+def fit(
+    objective: Objective,
+    base: Base,
+    rows: Sequence[Row],
+    config: TrainConfig,
+    watch: Callable[[int, Base], object] | None = None,
+) -> Fitted:
     """Train a copy of the base on rows, cast to what the objective reads. `base` stays as it is; no file is written.
 
-    Of `config` only what concerns the training counts: batches, budget or epochs, optimiser, seed. NonFinite when the
-    loss stops being a number.
+    Of `config` only what concerns the training counts: batches, budget or epochs, optimiser, seed. `watch` is called
+    after each step with the number of steps so far and the model as it is then. NonFinite when the loss stops being a
+    number.
     """
     trainer = _trainer(objective, base, rows, config)
-    records = list(trainer.run())
     models = trainer.models
     model = models.policy.model if models.policy is not None else None
     trained = Base(model, base.processor, base.layout, base.name, base.architecture)
+    records = []
+    for record in trainer.run():
+        records.append(record)
+        if watch is not None:
+            watch(trainer.done, trained)
     return Fitted(trained, models, trainer.ledger, records)
 
 

@@ -66,6 +66,8 @@ class Trainer:
         self.gather = Gather(self.accelerator)
         self.models.processes, self.models.gather = self.accelerator.num_processes, self.gather
         step = Step(self.models, self.objective).to(self.accelerator.device)
+        for model in self.models.frozen:  # no part of the step: nothing shards them
+            model.to(self.accelerator.device)
         self.shares = step.shares
         self.sharded = self.accelerator.is_fsdp2
         self.step: nn.Module

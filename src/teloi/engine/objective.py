@@ -105,11 +105,11 @@ class Objective:
     """A training objective. Subclasses are frozen dataclasses; see `teloi.methods` for examples to copy.
 
     Class variables: `reads` is the data format, or several in order of preference (the engine casts to it where a cast
-    exists), `roles` the models the loss asks for, `architecture` what kind of model the policy is ("none": the
-    objective builds all it trains), `coupled` says that the loss is no sum over examples (the engine then makes one
-    batch a step), `reference_sums` that of the reference only each branch's summed log-probability is needed (computed
-    once, no second model in memory), `defaults` the settings of `TrainConfig` that suit the method better than the
-    general ones.
+    exists), `roles` the models the loss asks for ("teacher" is the model that the setting `teacher` names),
+    `architecture` what kind of model the policy is ("none": the objective builds all it trains), `coupled` says that
+    the loss is no sum over examples (the engine then makes one batch a step), `reference_sums` that of the reference
+    only each branch's summed log-probability is needed (computed once, no second model in memory), `defaults` the
+    settings of `TrainConfig` that suit the method better than the general ones.
     """
 
     reads: ClassVar[type[Format] | tuple[type[Format], ...]]

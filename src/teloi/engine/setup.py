@@ -9,11 +9,11 @@ import functools
 import platform
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from teloi.batch.tree import Kind
@@ -24,7 +24,7 @@ from teloi.engine.objective import Architecture, Objective
 from teloi.errors import ModelError, UsageError
 from teloi.models.attention import TREE
 from teloi.models.dropout import set_dropout
-from teloi.models.load import load_model, load_tokenizer
+from teloi.models.load import check_vocabulary, load_model, load_tokenizer
 from teloi.models.probe import choose_layout, sees_future
 from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
 from teloi.models.scratch import NAMES, scratch_model, scratch_tokenizer, scratch_tokenizers, train_tokenizer
@@ -64,12 +64,14 @@ class Base:
         return str(self.model.dtype).removeprefix("torch.") if self.model is not None else "float32"
 
 
-def load_bases(config: TrainConfig, rows: Rows, architectures: Sequence[Architecture]) -> dict[Architecture, Base]:
+def load_bases(
+    config: TrainConfig, rows: Rows, architectures: Sequence[Architecture], tokenizer: Any = None
+) -> dict[Architecture, Base]:
     """The start models of several architectures, with one vocabulary. UsageError where only "scratch:PRESET" has all of
     them."""
     preset = config.model.removeprefix("scratch:")
     if len(architectures) == 1:
-        return {architectures[0]: load_base(config, rows, architectures[0])}
+        return {architectures[0]: load_base(config, rows, architectures[0], tokenizer)}
     if preset == config.model:
         raise UsageError(
             f"these methods train models of different architectures ({', '.join(architectures)}), and {config.model} "
@@ -144,7 +146,7 @@ def make_models(
 ) -> Models:
     """The roles an objective asks for. The policy is `model`, a copy of the base's, or the base's own: trained in
     place. `example`: one of the run's, for parts whose shapes follow the data."""
-    if unknown := set(objective.roles) - {"policy", "reference"}:
+    if unknown := set(objective.roles) - {"policy", "reference", "teacher"}:
         raise UsageError(f"{type(objective).__name__} asks for roles nobody provides: {', '.join(sorted(unknown))}")
     model = base.model if model is None else model
     policy = model
@@ -172,10 +174,34 @@ def make_models(
         else:
             frozen = copy.deepcopy(model).requires_grad_(False).eval()
             models.reference = FrozenReference(role(frozen, base))
+    if (teacher := teacher_of(objective)) is not None:
+        check_vocabulary(base.processor.tokenizer, teacher)
+        models.teacher = frozen_model(teacher, base, config)
     torch.manual_seed(config.seed)
     models.example = example
     models.parts = objective.build(models)
     return models
+
+
+def teacher_of(objective: Objective) -> str | None:
+    """The model that teaches in a run: what the setting `teacher` of an objective with that role names."""
+    return str(objective.settings()["teacher"]) if "teacher" in objective.roles else None
+
+
+def tokenizer_for(objective: Objective) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that a scratch model must have for an objective: its teacher's."""
+    teacher = teacher_of(objective)
+    return None if teacher is None else load_tokenizer(teacher)
+
+
+def frozen_model(name: str, base: Base, config: TrainConfig) -> Any:
+    """A model that is only asked, as objectives of the base's architecture see it."""
+    model = load_model(name, dtype=torch.float32, architecture=base.architecture)
+    layout = _layout(model, config) if base.architecture == "causal" else "padded"
+    if layout == "packed":
+        model.set_attn_implementation(TREE)
+    model = model.to(dtype=_dtype(config, model))  # type: ignore[call-arg]  # transformers wraps nn.Module.to
+    return role(model.requires_grad_(False).eval(), replace(base, layout=layout))
 
 
 def role(model: Any, base: Base, chunk: int | None = None) -> Any:

@@ -81,7 +81,7 @@ class Twin:
         }
         self.parameters = list(empty.values())
         policy, parts = copy.deepcopy((models.policy, models.parts), empty)
-        self.models = replace(models, policy=policy, parts=parts, reference=None)
+        self.models = replace(models, policy=policy, parts=parts, reference=None, teacher=None)
 
     def filled(self, models: Models, module: nn.Module) -> Models:
         """The models with the weights and buffers that those at hand have now."""

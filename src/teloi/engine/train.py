@@ -27,7 +27,7 @@ from teloi.engine.preview import preview
 from teloi.engine.processes import is_main, main_first, wait
 from teloi.engine.progress import bar, say, seconds
 from teloi.engine.reference import fingerprint, with_reference_sums
-from teloi.engine.setup import Base, load_base, make_models
+from teloi.engine.setup import Base, load_base, make_models, tokenizer_for
 from teloi.models.roles import CachedReference, Models
 
 DEFAULT_DATA = "instructions"
@@ -136,7 +136,7 @@ class Inputs:
 def read_inputs(objective: Objective, config: TrainConfig) -> Inputs:
     """Read and encode the data and load the model; what is wrong with either is raised here."""
     rows = read(config.data or objective.defaults.get("data", DEFAULT_DATA), "train", config.limit)
-    base = load_base(config, rows, objective.architecture)
+    base = load_base(config, rows, objective.architecture, tokenizer_for(objective))
     encoded = encode(objective, rows, base.processor)
     say(f"{rows.name}: {encoded}")
     held_out: Sequence[Any] = []

@@ -69,6 +69,14 @@ if TYPE_CHECKING:
         sppo_hard,
     )
     from teloi.losses.scored import reward_weighted, reward_weights, unlikelihood, value_error
+    from teloi.losses.soft_labels import (
+        distillation,
+        distillation_weight,
+        highest,
+        label_entropy,
+        learnable_hardness,
+        selection_score,
+    )
     from teloi.losses.tokens import nll_and_z, sample_tokens, token_cross_entropy
     from teloi.losses.unpaired import kl_baseline, kto
 
@@ -85,6 +93,8 @@ __all__ = [
     "cosine_pull",
     "cpo",
     "discopop",
+    "distillation",
+    "distillation_weight",
     "dpo",
     "dpo_norm",
     "draw_weighted",
@@ -92,6 +102,7 @@ __all__ = [
     "gaussian_nll",
     "group_advantages",
     "hard_negative_weights",
+    "highest",
     "hinge",
     "implicit_reward",
     "info_nce",
@@ -101,6 +112,8 @@ __all__ = [
     "kl_baseline",
     "kl_estimate",
     "kto",
+    "label_entropy",
+    "learnable_hardness",
     "leave_one_out_advantages",
     "log_ratio",
     "logps_from_logits",
@@ -121,6 +134,7 @@ __all__ = [
     "sample_tokens",
     "segment_mean",
     "segment_sum",
+    "selection_score",
     "sequence_logps",
     "simcse",
     "similarity",
@@ -178,6 +192,14 @@ _ROOMS = {
             "reinforce",
         ),
         "scored": ("reward_weighted", "reward_weights", "unlikelihood", "value_error"),
+        "soft_labels": (
+            "distillation",
+            "distillation_weight",
+            "highest",
+            "label_entropy",
+            "learnable_hardness",
+            "selection_score",
+        ),
         "tokens": ("nll_and_z", "sample_tokens", "token_cross_entropy"),
         "unpaired": ("kl_baseline", "kto"),
     }.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,17 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     except FAILURES as error:
         raise ModelError(_why(name_or_path, "tokenizer", error)) from error
     return tokenizer
+
+
+@lru_cache(maxsize=4)
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -> None:
+    """ModelError unless a model's own tokenizer has the same tokens by the same numbers as this one."""
+    theirs, ours = load_tokenizer(name_or_path).get_vocab(), tokenizer.get_vocab()
+    if theirs != ours:
+        raise ModelError(
+            f"{name_or_path} has another vocabulary ({len(theirs):,} tokens) than the model that is trained "
+            f"({len(ours):,}): what it says of the next token has no meaning there; both must have one tokenizer"
+        )
 
 
 def _may_be_missing(key: str, architecture: str, model: PreTrainedModel) -> bool:

@@ -1,4 +1,4 @@
-"""Models by their role in a run: what an objective may ask of the policy and of the reference."""
+"""Models by their role in a run: what an objective may ask of the policy, of the reference and of a teacher."""
 
 from __future__ import annotations
 
@@ -174,6 +174,8 @@ class Models:
     """Values of all processes in one tensor; the gradient reaches this process's own."""
     slopes: Callable[[Tensor, Tensor], Tensor] = slopes
     """The gradient of a sum of outputs with respect to an input, for a loss that asks for one itself."""
+    teacher: LanguageModel | None = None
+    """A frozen model of the policy's vocabulary, named by the objective's setting `teacher`."""
 
     @property
     def layout(self) -> Kind:
@@ -184,6 +186,12 @@ class Models:
     def trained(self) -> list[nn.Module]:
         """The policy's model and the objective's own parts, as far as there are any."""
         return [module for module in (getattr(self.policy, "model", None), self.parts) if module is not None]
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """The models that are only asked, as far as there are any."""
+        asked = (getattr(self.reference, "model", None), self.teacher)
+        return [role.model for role in asked if role is not None]
 
     @property
     def device(self) -> torch.device:
