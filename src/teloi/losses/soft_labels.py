@@ -27,7 +27,8 @@ def distillation(
 
 def label_entropy(teacher: Float[Tensor, "n v"], temperature: float = 1.0) -> Float[Tensor, " n"]:
     """Entropy of the teacher's labels q, in nats: the part of `distillation` that no student can lower."""
-    return torch.special.entr(_labels(teacher, temperature)).sum(-1)
+    parts: Tensor = torch.special.entr(_labels(teacher, temperature))
+    return parts.sum(-1)
 
 
 def distillation_weight(step: int, stage: int, weight: float) -> float:
