@@ -262,7 +262,7 @@ CLAIM = Claim(
     setting="Second run. The first, with seeds 0 to 2, was invalid: its check, that rts finds what was replaced with "
     "an F1 above 30%, failed with 20, 19 and 21%, and fine-tuning for 250 steps ended at chance in a seed of most "
     "arms. F1 counts only what is likelier replaced than not; this run asks by how much the loss is below the base "
-    "rate's, fine-tunes twice as long, and has fresh seeds (a start with seeds 10 to 14 was stopped in its second one: "
+    "rate's, fine-tunes twice as long, and has fresh seeds (a start with seeds 10 to 14 was stopped in the third: "
     "150 steps of fine-tuning left all arms at chance). A: BERT encoders of width 64 with 4 layers from scratch, a BPE "
     "vocabulary of 2,000 (so that the head is as large beside the encoder as with width 256 and 8,000), on 100 "
     "Wikipedia articles, 128 tokens, batch 16, rate 3e-3. Seconds a step: median of ten steps of the processor's time, "
