@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 DRAFT = ".tmp"
 """How the name of a file ends that is not whole yet; a killed process may leave one behind."""
@@ -28,3 +30,17 @@ def write_text(path: Path, text: str) -> None:
     with replacing(path) as draft:
         # A model may emit half a surrogate pair, which UTF-8 does not hold.
         draft.write_text(text, encoding="utf-8", errors="replace")
+
+
+def json_text(value: Any, indent: str = "") -> str:
+    """JSON for people and for version control: what holds no other list or object stands on one line."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    if not any(isinstance(item, dict | list | tuple) for item in inner):
+        return json.dumps(value)
+    deeper = indent + " "
+    if isinstance(value, dict):
+        lines = [f"{deeper}{json.dumps(str(key))}: {json_text(item, deeper)}" for key, item in value.items()]
+    else:
+        lines = [deeper + json_text(item, deeper) for item in value]
+    opens, closes = "{}" if isinstance(value, dict) else "[]"
+    return f"{opens}\n" + ",\n".join(lines) + f"\n{indent}{closes}"

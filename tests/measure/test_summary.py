@@ -220,7 +220,10 @@ def test_arms_of_different_starts_are_ranked_by_value_and_set_against_their_own(
     assert differences["mlm"] == paired_difference([0.5, 0.52], [0.2, 0.22])
     said = verdict(summary)
     assert said.startswith("clm has the highest accuracy, 59% (95% 46 to 72), -2 points against its untrained model")
-    assert said.endswith("But untrained a, which learned nothing, has 61%.")
+    assert said.endswith("mlm is behind it. But untrained a, which learned nothing, has 61%.")
+    raw = of_two_starts()
+    raw["arms"][1]["runs"] = raw["arms"][3]["runs"]  # what mlm starts from is as good
+    assert "No method is shown to be better than its untrained model. But" in verdict(summarise(raw))
 
 
 def test_what_an_arm_cannot_have_is_no_failure() -> None:

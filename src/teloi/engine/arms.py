@@ -161,11 +161,16 @@ def _run(
     return {
         "seed": seed,
         "metrics": {name: measured.metrics[name] for name in names if name in measured.metrics},
-        "items": {name: measured.items[name] for name in names if name in measured.items},
+        "items": {name: [short(x) for x in measured.items[name]] for name in names if name in measured.items},
         "ledger": dict(ledger),
         "curve": curve,
         "failed": None,
     }
+
+
+def short(value: float) -> float:
+    """As many digits as an item of a mean needs."""
+    return float(f"{value:.6g}")
 
 
 def _spent(ledger: Ledger) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from teloi.engine.progress import bar, say
 from teloi.engine.reference import fingerprint
 from teloi.engine.setup import Base, load_bases, tokenizer_for
 from teloi.errors import UsageError
-from teloi.files import write_text
+from teloi.files import json_text, write_text
 from teloi.jobs import default_jobs, in_parallel, one_by_one
 from teloi.measure.probing import LONGEST
 
@@ -138,7 +138,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
                 samples.add(arm["name"], replies, first=run["seed"] == 0)
             results["samples"] = samples.rows
             with writing(path):
-                write_text(path / RESULTS, json.dumps(results, indent=1) + "\n")
+                write_text(path / RESULTS, json_text(results) + "\n")
             advance(f"{arm['name']}, seed {run['seed']}{': failed' if run['failed'] else ''}")
 
         for _ in range(sum(map(len, done))):
@@ -290,6 +290,12 @@ def _notes(
             f"{len(one.test.classes):,}, at most {LONGEST} tokens of each, the same for all arms; the model stays "
             f"frozen. Calling every test text the most frequent class gets {one.largest_share:.1%}."
         )
+    decoders = [(a.name, ways) for a, ways in zip(arms, scorings, strict=True) if a.objective.architecture == "causal"]
+    both = [name for name, ways in decoders if any(one.kind == "masked" for one in ways)]
+    if both and (held_out.probes or held_out.pairs):
+        known = bases["causal"].processor.tokenizer.mask_token_id is not None
+        too = " and the decoder that nothing has trained" if known else ""
+        notes.append(f"A probe reads {', '.join(both)}{too} in both directions, other decoders from left to right.")
     behaviour = evaluator.behaviour
     if behaviour and behaviour.prompts:
         notes.append(

@@ -173,6 +173,8 @@ def _across_starts(summary: Summary, best: Arm, how: Style) -> str:
     text += f", {how.change(cell.difference)} {unit}".rstrip() + f" against {OWN_START}"
     text += f" (95% {moved})" if moved else ""
     text += _cost(summary, best) + (_ties(summary) if sure else f", {_LUCK}")
+    if not any(metric.improves(a.cells[metric.name].difference) for a in summary.arms if metric.name in a.cells):
+        text += f". No method is shown to be better than {OWN_START}"
     first = summary.arms[0]
     if first.baseline:
         text += f". But {first.name}, which learned nothing, has {how.value(first.cells[metric.name].estimate.mean)}"
