@@ -143,6 +143,7 @@ CLAIMS: dict[str, str] = {
     "grif": "teloi.claims.grif",
     "ul2": "teloi.claims.ul2",
     "codet5p": "teloi.claims.codet5p",
+    "vega": "teloi.claims.vega",
     "e2s2": "teloi.claims.e2s2",
     "babylm": "teloi.claims.babylm",
     "phf": "teloi.claims.phf",

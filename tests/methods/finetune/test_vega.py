@@ -121,7 +121,7 @@ def test_the_memory_holds_the_last_prediction_however_a_step_is_cut() -> None:
 def test_pseudo_labels_are_the_likeliest_classes_and_no_label_is_read() -> None:
     base = as_base(scratch(), TOKENIZER, "classifier", 32)
     settings = TrainConfig(num_train_epochs=20, learning_rate=2e-3, batch_size=8, seed=0)
-    trained = fit(Classify(), base, rows(16), settings)
+    trained = fit(Classify(), base, rows(16), settings).base
     truth = rows(20, seed=1)
     hidden = [{**row, "label": "nonsense"} for row in truth]
     named = pseudo_labels(trained, hidden)

@@ -112,7 +112,7 @@ class VegaFinetune(Adversarial, Classify):
 
 
 def pseudo_labels(
-    trained: Fitted, rows: Sequence[Mapping[str, Any]], threshold: float = 0.0, most: int | None = None
+    classifier: Base, rows: Sequence[Mapping[str, Any]], threshold: float = 0.0, most: int | None = None
 ) -> list[dict[str, Any]]:
     """Unlabelled rows (text and, of a pair, text_pair) with the class that a trained classifier finds likeliest.
 
@@ -122,14 +122,14 @@ def pseudo_labels(
 
     A column `label` that the rows may have is not read.
     """
-    from teloi.models.sequences import class_logits
+    from teloi.models.sequences import Classifier, class_logits
 
-    policy: Any = trained.models.policy
     paired = [row.get("text_pair") is not None for row in rows]
     if any(paired) != all(paired):
         raise DataError("some unlabelled rows are pairs and others are not")
     seconds = [str(row["text_pair"]) for row in rows] if any(paired) else None
-    logits = class_logits(policy, trained.base.processor, [str(row["text"]) for row in rows], seconds)
+    texts = [str(row["text"]) for row in rows]
+    logits = class_logits(Classifier(classifier.model), classifier.processor, texts, seconds)
     chances = np.exp(logits - logits.max(1, keepdims=True))
     chances /= chances.sum(1, keepdims=True)
     found, sure = chances.argmax(1), chances.max(1)
@@ -137,7 +137,7 @@ def pseudo_labels(
     for number in range(chances.shape[1]):
         mine = np.flatnonzero((found == number) & (sure >= threshold))
         kept[mine[np.argsort(-sure[mine], kind="stable")][:most]] = True
-    names = policy.inner.config.id2label
+    names = classifier.model.config.id2label
     return [
         {**row, "label": names[number]} for row, number, take in zip(rows, found.tolist(), kept, strict=True) if take
     ]
@@ -163,7 +163,7 @@ def transductive(
     from teloi.engine.fit import fit
 
     first = fit(objective, base, [dict(row) for row in labelled], config)
-    named = pseudo_labels(first, unlabelled, threshold, most)
+    named = pseudo_labels(first.base, unlabelled, threshold, most)
     again = replace(config, num_train_epochs=1.0, learning_rate=config.learning_rate / 2)
     return fit(objective, first.base, [*(dict(row) for row in labelled), *named], again)
 

@@ -111,25 +111,29 @@ class RTD(MLM):
 
     def loss(self, models: Models, batch: SequenceBatch, now: Now) -> dict[str, Term]:
         from teloi.batch.sequence import IGNORED
+
+        labels = batch.ids["labels"]
+        guesses, found, replaced = self.detected(models, batch)
+        said = found.detach().argmax(-1)
+        return {
+            "generator": Term(losses.token_cross_entropy(guesses, labels[labels != IGNORED]), per="tokens"),
+            "detection": Term(losses.token_cross_entropy(found, replaced), per="positions", weight=self.weight),
+            "f1": Term(2.0 * said * replaced, per=(said + replaced).float(), weight=0.0),
+        }
+
+    def detected(self, models: Models, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """The generator's logits at the drawn tokens [m v]; of all tokens the head's logits [n 2], and whether each is
+        a replaced one [n]."""
+        from teloi.batch.sequence import IGNORED
         from teloi.models.sequences import ScoredModel
 
         parts: Any = models.parts
-        scored = batch.ids["labels"] != IGNORED
-        logits = ScoredModel(parts["generator"]).logits(batch)
-        nll = losses.token_cross_entropy(logits, batch.ids["labels"][scored])
-
-        corrupted = batch.ids["originals"].masked_scatter(
-            scored, losses.sample_tokens(logits, batch.columns["uniform"])
-        )
-        real = batch.mask["input_ids"].bool()
-        labels = (corrupted != batch.ids["originals"])[real].long()
+        originals, real = batch.ids["originals"], batch.mask["input_ids"].bool()
+        guesses = ScoredModel(parts["generator"]).logits(batch)
+        samples = losses.sample_tokens(guesses, batch.columns["uniform"])
+        corrupted = originals.masked_scatter(batch.ids["labels"] != IGNORED, samples)
         found = parts["head"](self.states(models, corrupted, batch.mask["input_ids"])[real])
-        said = found.detach().argmax(-1)
-        return {
-            "generator": Term(nll, per="tokens"),
-            "detection": Term(losses.token_cross_entropy(found, labels), per="positions", weight=self.weight),
-            "f1": Term(2.0 * said * labels, per=(said + labels).float(), weight=0.0),
-        }
+        return guesses, found, (corrupted != originals)[real].long()
 
     def states(self, models: Models, ids: Tensor, mask: Tensor) -> Tensor:
         """Last states of the encoder [b t d]."""
