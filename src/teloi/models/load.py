@@ -23,7 +23,8 @@ from transformers import (
 
 from teloi.errors import ModelError
 from teloi.models import embedded
-from teloi.models.zoo import hashed as hashed  # its architectures become known to the Auto classes
+from teloi.models.zoo import grafted as grafted  # their architectures become known to the Auto classes
+from teloi.models.zoo import hashed as hashed
 
 EMBEDDED_NAMES = ("embedded", *embedded.MODELS)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

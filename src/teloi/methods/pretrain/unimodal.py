@@ -52,7 +52,8 @@ class CodeT5PUnimodal(Objective):
 
     Use it to pretrain one sequence-to-sequence model for code (or any text) whose encoder shall embed, whose decoder
     shall complete with [CLM] as its only input, and which shall be fine-tuned; codet5p-bimodal goes on from it. Not
-    where only one of these is wanted: span-corruption, prefix-lm and clm are one part each.
+    where only one of these is wanted: span-corruption, prefix-lm and clm are one part each. The paper's larger models
+    keep a frozen causal model as decoder: `teloi.models.zoo.grafted` makes such ones, for prefix-lm.
     """
 
     reads = LanguageModeling
