@@ -147,6 +147,7 @@ CLAIMS: dict[str, str] = {
     "e2s2": "teloi.claims.e2s2",
     "babylm": "teloi.claims.babylm",
     "phf": "teloi.claims.phf",
+    "salt": "teloi.claims.salt",
 }
 
 METHODS: tuple[Method, ...] = (
