@@ -118,7 +118,8 @@ def _default(value: Any) -> Any:
 
 
 def _quick(hint: Any) -> Any:
-    """`X | None` as `Optional[X]`: for the former tyro (1.0) imports typeguard, a sixth of a second."""
-    if get_origin(hint) is UnionType and NoneType in get_args(hint):
-        return Union[get_args(hint)]  # noqa: UP007
+    """`X | None` as typing's union with None first: for the former tyro (1.0) imports typeguard, a sixth of a second,
+    to see whether a default is of that type, and with None first it need not look at X."""
+    if get_origin(hint) is UnionType and NoneType in (members := get_args(hint)):
+        return Union[(NoneType, *(member for member in members if member is not NoneType))]
     return hint

@@ -16,7 +16,7 @@ from tyro.conf import Positional
 
 from teloi.catalogue import METHODS, PAPERS, Method, find, is_file, resolve
 from teloi.claims.results import measured
-from teloi.cli.options import attribute_docs, default_of, parse, value_text
+from teloi.cli.options import attribute_docs, default_of, flags, parse_groups, value_text
 from teloi.errors import UsageError
 from teloi.report.claims import expectation, held, verdict
 
@@ -65,13 +65,13 @@ class ShowOptions:
 
 def show(args: Sequence[str]) -> None:
     """The verb `show`."""
-    options = parse(ShowOptions, args, "teloi show")
-    if options.pages is not None:
+    options = parse_groups({"show": flags(ShowOptions)}, args, "teloi show", inspect.getdoc(ShowOptions))["show"]
+    if options["pages"] is not None:
         from teloi.cli.pages import write_pages
 
-        print(f"{len(write_pages(options.pages))} pages in {options.pages}")
+        print(f"{len(write_pages(options['pages']))} pages in {options['pages']}")
         return
-    if not (name := options.name):
+    if not (name := options["name"]):
         raise UsageError("which method? `teloi list` names all")
     method = None if is_file(name) else find(name)
     print(page(method.name if method else name, resolve(name), method))

@@ -171,7 +171,7 @@ class CompareConfig:
 
     data: str = "instructions"
     """Training rows, cast to each method's format."""
-    eval_data: tuple[str, ...] = ()
+    eval_data: tuple[str, ...] | None = None
     """Held-out rows the metrics are measured on, one set or several of different kinds: prompts with checks or
     preferences; plain text (bits per character); minimal pairs (good, bad, paradigm); labelled texts (text, label), on
     which a linear probe reads the frozen model. Default: the data set's own test split, else a tenth of the data, held
