@@ -9,6 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from teloi.losses.advantages import (
+        before_first,
+        clipped_value_loss,
+        gae,
+        real,
+        scores_at_ends,
+        scores_at_segments,
+        unfinished,
+        whiten,
+    )
     from teloi.losses.cloning import gaussian_nll
     from teloi.losses.contrastive import (
         contrast,
@@ -32,6 +42,14 @@ if TYPE_CHECKING:
         sequence_logps,
         token_logps,
     )
+    from teloi.losses.macro import (
+        aggregate,
+        fixed_starts,
+        listed_starts,
+        parsed_starts,
+        perplexity_starts,
+        spread,
+    )
     from teloi.losses.momentum import (
         draw_weighted,
         hard_negative_weights,
@@ -39,6 +57,7 @@ if TYPE_CHECKING:
         matching_labels,
         momentum_info_nce,
     )
+    from teloi.losses.nash import decreasing_step, equilibrium, mixture_logps, nash_md, regularised_step
     from teloi.losses.policy import (
         clipped_surrogate,
         group_advantages,
@@ -64,6 +83,7 @@ if TYPE_CHECKING:
         log_ratio,
         nca_pair,
         orpo,
+        reward_pair,
         robust,
         simpo,
         sppo_hard,
@@ -81,24 +101,31 @@ if TYPE_CHECKING:
     from teloi.losses.unpaired import kl_baseline, kto
 
 __all__ = [
+    "aggregate",
     "aot",
     "aot_unpaired",
     "apo_down",
     "apo_zero",
     "ascend",
     "bco_pair",
+    "before_first",
     "calibrated_cross_entropy",
     "clipped_surrogate",
+    "clipped_value_loss",
     "contrast",
     "cosine_pull",
     "cpo",
+    "decreasing_step",
     "discopop",
     "distillation",
     "distillation_weight",
     "dpo",
     "dpo_norm",
     "draw_weighted",
+    "equilibrium",
     "exo_pair",
+    "fixed_starts",
+    "gae",
     "gaussian_nll",
     "group_advantages",
     "hard_negative_weights",
@@ -115,23 +142,33 @@ __all__ = [
     "label_entropy",
     "learnable_hardness",
     "leave_one_out_advantages",
+    "listed_starts",
     "log_ratio",
     "logps_from_logits",
     "matching",
     "matching_labels",
     "mean_pool",
+    "mixture_logps",
     "momentum_info_nce",
+    "nash_md",
     "nca_pair",
     "nll_and_z",
     "orpo",
+    "parsed_starts",
     "per_token",
     "perplexity",
+    "perplexity_starts",
+    "real",
+    "regularised_step",
     "reinforce",
+    "reward_pair",
     "reward_weighted",
     "reward_weights",
     "robust",
     "same_group",
     "sample_tokens",
+    "scores_at_ends",
+    "scores_at_segments",
     "segment_mean",
     "segment_sum",
     "selection_score",
@@ -140,20 +177,33 @@ __all__ = [
     "similarity",
     "simpo",
     "sppo_hard",
+    "spread",
     "symmetric_cross_entropy",
     "symmetric_info_nce",
     "symmetric_kl",
     "token_cross_entropy",
     "token_logps",
     "two_view_nce",
+    "unfinished",
     "unlikelihood",
     "value_error",
+    "whiten",
 ]
 
 # The module of each public name that is not in `preference`.
 _ROOMS = {
     name: room
     for room, names in {
+        "advantages": (
+            "before_first",
+            "clipped_value_loss",
+            "gae",
+            "real",
+            "scores_at_ends",
+            "scores_at_segments",
+            "unfinished",
+            "whiten",
+        ),
         "cloning": ("gaussian_nll",),
         "contrastive": (
             "contrast",
@@ -177,6 +227,14 @@ _ROOMS = {
             "sequence_logps",
             "token_logps",
         ),
+        "macro": (
+            "aggregate",
+            "fixed_starts",
+            "listed_starts",
+            "parsed_starts",
+            "perplexity_starts",
+            "spread",
+        ),
         "momentum": (
             "draw_weighted",
             "hard_negative_weights",
@@ -184,6 +242,7 @@ _ROOMS = {
             "matching_labels",
             "momentum_info_nce",
         ),
+        "nash": ("decreasing_step", "equilibrium", "mixture_logps", "nash_md", "regularised_step"),
         "policy": (
             "clipped_surrogate",
             "group_advantages",

@@ -54,8 +54,8 @@ def reinforce(logps: Float[Tensor, " n"], advantages: Float[Tensor, " n"]) -> Fl
 
 
 def kl_estimate(
-    logps: Float[Tensor, " n"], reference_logps: Float[Tensor, " n"], estimator: Estimator = "k3"
-) -> Float[Tensor, " n"]:
+    logps: Float[Tensor, "*s"], reference_logps: Float[Tensor, "*s"], estimator: Estimator = "k3"
+) -> Float[Tensor, "*s"]:
     """Estimates of KL(policy || reference) from tokens that the policy sampled (Schulman, 2020, "Approximating KL
     divergence").
 

@@ -276,3 +276,16 @@ def _check_smoothing(value: float) -> None:
 def _check_positive(value: float, name: str = "beta") -> None:
     if not value > 0:
         raise ValueError(f"{name} must be above 0, got {value}")
+
+
+def reward_pair(
+    chosen: Float[Tensor, " p"],
+    rejected: Float[Tensor, " p"],
+    margin: Float[Tensor, " p"] | float = 0.0,
+    centring: float = 0.0,
+) -> Float[Tensor, " p"]:
+    """Loss of a scalar reward on pairs: -log sigmoid(r_w - r_l - margin) + centring (r_w + r_l)^2.
+
+    The likelihood of Bradley and Terry (Stiennon et al., 2020, section 3.4); the margin of Touvron et al. 2023 (Llama
+    2), section 3.2.2; the square holds rewards near 0 (Eisenstein et al., 2023)."""
+    return -logsigmoid(chosen - rejected - margin) + centring * (chosen + rejected).square()

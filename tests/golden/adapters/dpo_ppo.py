@@ -93,7 +93,38 @@ def kto(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
+def easylm_ppo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
+    lengths, size = inputs["lengths"], inputs["logprobs"].shape[1]
+    mask = losses.real(lengths, size)
+    kl = losses.kl_estimate(inputs["logprobs"], inputs["ref_logprobs"], "k1")
+    rewards = losses.scores_at_ends(inputs["scores"], lengths, size) - params["kl_coef"] * kl
+    shaped, values = rewards * mask, inputs["values"] * mask
+    if params["whiten_rewards"]:
+        shaped = losses.whiten(shaped, mask, keep_mean=True, eps=1e-6)
+    found = losses.gae(shaped, values, params["gamma"], params["lam"])
+    returns = found + values
+    advantages = losses.whiten(found, mask, eps=1e-6, everywhere=True)
+    new = [inputs["new_logits"].requires_grad_(), inputs["new_values"].requires_grad_()]
+    logps = losses.logps_from_logits(new[0].flatten(0, 1), inputs["cont_ids"].flatten()).view(mask.shape)
+    clip = params["cliprange"]
+    surrogate = losses.clipped_surrogate(logps[mask], inputs["logprobs"][mask], advantages[mask], clip, clip).mean()
+    value = losses.clipped_value_loss(new[1][mask], values[mask], returns[mask], params["cliprange_value"]).mean()
+    loss = surrogate + params["vf_coef"] * value
+    gradients = torch.autograd.grad(loss, new)
+    return {
+        "out_rewards": rewards,
+        "out_advantages": advantages,
+        "out_returns": returns,
+        "out_pg_loss": surrogate,
+        "out_vf_loss": value,
+        "out_loss": loss,
+        "out_grad_new_logits": gradients[0],
+        "out_grad_new_values": gradients[1],
+    }
+
+
 ADAPTERS = {
+    "easylm_ppo": easylm_ppo,
     "pairwise_losses": pairwise_losses,
     "easylm_pair": easylm_pair,
     "sequence_logps": sequence_logps,

@@ -33,4 +33,33 @@ def dpo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-ADAPTERS = {"dpo": dpo}
+def rlvr_ppo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
+    lengths, size = inputs["in_sequence_lengths"] + 1, inputs["in_logprobs"].shape[1]
+    tokens, slots = losses.real(lengths, size), losses.real(lengths + 1, size)
+    finished = (inputs["in_responses"] == params["eos_id"]).any(1)
+    scores = losses.unfinished(inputs["in_scores"], finished, params["penalty"])
+    kl = losses.kl_estimate(inputs["in_logprobs"], inputs["in_ref_logprobs"], "k1")
+    rewards = losses.scores_at_ends(scores, lengths, size, "next") - params["beta"] * kl * tokens
+    values = inputs["in_values"] * slots
+    found = losses.gae(rewards, values, params["gamma"], params["lam"])
+    advantages, returns = losses.whiten(found, tokens), found + values
+    new = inputs["in_new_logprobs"].requires_grad_()
+    clip = params["cliprange"]
+    policy = losses.clipped_surrogate(new[tokens], inputs["in_logprobs"][tokens], advantages[tokens], clip, clip)
+    value = losses.clipped_value_loss(
+        inputs["in_new_values"][slots], values[slots], returns[slots], params["cliprange_value"]
+    )
+    return {
+        "out_final_scores": scores,
+        "out_rewards": rewards,
+        "out_advantages": advantages,
+        "out_returns": returns,
+        "out_policy_loss": policy.mean(),
+        "out_value_loss": value.mean(),
+        "out_grad_new_logprobs": torch.autograd.grad(policy.mean(), new)[0],
+        "out_padding_mask": (~tokens).long(),
+        "out_padding_mask_p1": (~slots).long(),
+    }
+
+
+ADAPTERS = {"dpo": dpo, "rlvr_ppo": rlvr_ppo}
