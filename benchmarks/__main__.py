@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import verdict, where
+from benchmarks.harness import extras, verdict, where
 
 ORDER = (
     "start",
@@ -58,12 +58,15 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
         parts += ["", f"## {result['benchmark']}", "", result["about"], "", f"{where(machine)}; {versions}.", ""]
         parts += [f"Same numbers: {c['name']}, to {c['largest_difference']:.1e}.\n" for c in result["checks"]]
-        parts += [f"| case | side | seconds | {result['unit']}/s | CPU s | peak GB |", "|---|---|---:|---:|---:|---:|"]
+        extra = extras(result)
+        columns = ["seconds", f"{result['unit']}/s", "CPU s", "peak GB", *(name.replace("_", " ") for name in extra)]
+        parts += [f"| case | side | {' | '.join(columns)} |", "|---|---|" + "---:|" * len(columns)]
         for case in result["cases"]:
             for name, side in case["sides"].items():
                 m = side["medians"]
-                numbers = (m["seconds"], m["rate"], m["cpu_seconds"], m["peak_bytes"] / 1e9)
-                parts.append(f"| {case['name']} | {name} | " + " | ".join(f"{n:,.3g}" for n in numbers) + " |")
+                numbers = [m["seconds"], m["rate"], m["cpu_seconds"], m["peak_bytes"] / 1e9, *map(m.get, extra)]
+                shown = ("" if number is None else f"{number:,.3g}" for number in numbers)
+                parts.append(f"| {case['name']} | {name} | {' | '.join(shown)} |")
         parts += ["", *(f"- {case['name']}: {verdict(case)}" for case in result["cases"] if case["peer"])]
     return "\n".join(parts) + "\n"
 

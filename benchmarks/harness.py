@@ -275,11 +275,7 @@ def verdict(case: Result) -> str:
 
 def lines(result: Result) -> list[str]:
     """A result for the terminal."""
-    machine = result["machine"]
-    known = {"seconds", "cpu_seconds", "amount", "peak_bytes", "rate", "flops"}
-    extra = dict.fromkeys(
-        n for c in result["cases"] for s in c["sides"].values() for n in s["medians"] if n not in known
-    )
+    machine, extra = result["machine"], extras(result)
     header = [
         "case",
         "side",
@@ -312,6 +308,13 @@ def lines(result: Result) -> list[str]:
         *(f"{case['name']}: {verdict(case)}" for case in result["cases"] if case["peer"]),
         f"medians of {result['settings']['repeats']}; {result['minutes']:.1f} minutes",
     ]
+
+
+def extras(result: Result) -> list[str]:
+    """What sides measured beyond what all do."""
+    known = {"seconds", "cpu_seconds", "amount", "peak_bytes", "rate", "flops"}
+    names = (name for case in result["cases"] for side in case["sides"].values() for name in side["medians"])
+    return [name for name in dict.fromkeys(names) if name not in known]
 
 
 def where(machine: Result) -> str:
