@@ -217,13 +217,6 @@ def _compositions(totals: Ints, parts: Ints, rng: Streams) -> Array:
     return np.diff(np.flatnonzero(ends), prepend=-1)
 
 
-def _check_rates(density: Array, mean_span: Array) -> None:
-    for value in density[~((density > 0) & (density < 1))]:
-        raise UsageError(f"the corruption rate must be above 0 and below 1, got {value}")
-    for value in mean_span[~(mean_span >= 1)]:
-        raise UsageError(f"the mean span length must be at least 1, got {value}")
-
-
 def _random(rng: Streams, counts: Ints) -> Array:
     """Uniform numbers below 1, as many as `counts` [b] say for each sequence, end to end."""
     if isinstance(rng, np.random.Generator):
@@ -237,3 +230,10 @@ def _integers(rng: Streams, low: int, high: Ints) -> Ints:
         return rng.integers(low, high)
     found: Ints = np.array([one.integers(low, end) for one, end in zip(rng, high, strict=True)], np.int64)
     return found
+
+
+def _check_rates(density: Array, mean_span: Array) -> None:
+    for value in density[~((density > 0) & (density < 1))]:
+        raise UsageError(f"the corruption rate must be above 0 and below 1, got {value}")
+    for value in mean_span[~(mean_span >= 1)]:
+        raise UsageError(f"the mean span length must be at least 1, got {value}")
