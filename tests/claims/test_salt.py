@@ -55,11 +55,11 @@ def test_losses_are_the_models_by_part():
     losses: dict[str, list[float]] = {"easy": [], "hard": [], "other": []}
     assert len(salt.held_out(one())) == salt.QUICK.held_out
     for said, parts in salt.held_out(one()):
-        ids = torch.tensor([[*tokenizer.convert_tokens_to_ids(said), tokenizer.eos_token_id]])
+        ids = torch.tensor([[*tokenizer(" ".join(said))["input_ids"], tokenizer.eos_token_id]])
         with torch.no_grad():
             logps = base.model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-        for part, logp in zip([*parts[1:], "other"], logps.tolist(), strict=True):
-            losses[part].append(-logp)
+        for place, logp in enumerate(logps.tolist(), start=1):
+            losses[parts[place] if place < len(parts) else "other"].append(-logp)
     everything = [value for some in losses.values() for value in some]
     assert found["loss"] == pytest.approx(sum(everything) / len(everything), rel=1e-5)
     for part in salt.PARTS:
