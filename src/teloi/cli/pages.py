@@ -43,7 +43,12 @@ def index() -> str:
     """Every method by stage: what it is for, what it reads, where it comes from, what was measured."""
     lines = ["# Methods", "", f"{len(METHODS)} methods. {HOW}", ""]
     for stage, members in groupby(METHODS, key=lambda method: method.stage):
-        lines += [f"## {stage}", "", "| method | what it does | reads | source | claim |", "|---|---|---|---|---|"]
+        lines += [
+            f"## {stage}",
+            "",
+            "| method | what it does | reads | source | claims it takes part in |",
+            "|---|---|---|---|---|",
+        ]
         for method in members:
             link = f"[{method.name}]({method.name}.md)"
             cells = (link, _cell(method.about), method.reads, _cited(method.origin), _verdict(method) or "not measured")
