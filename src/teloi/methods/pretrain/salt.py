@@ -32,8 +32,8 @@ SCORED = 2048
 class SALT(CLM):
     """SALT: distillation from a small model first, then next-token prediction (Rawat et al., 2024, algorithm 1).
 
-    Stage 1, the first steps of the run: (1 - weight) times the mean of -log p(token) plus weight times the mean of
-    -sum over the vocabulary of q log p, where q is the softmax of the frozen teacher's logits over the temperature.
+    Loss of stage 1, the first steps of the run: (1 - weight) times the mean of -log p(token) plus weight times the mean
+    of -sum over the vocabulary of q log p, where q is the softmax of the frozen teacher's logits over the temperature.
     The model's own softmax is not tempered, and there is no factor of temperature squared. Stage 2: the mean of -log
     p(token), in which the teacher is not asked. Optimiser and learning-rate schedule run through. `nll` is the same
     quantity in both stages; the loss is not.
