@@ -39,7 +39,7 @@ def test_text_of_one_token(method: str, tmp_path: Path, refused: Refused):
     assert error == "short.txt: the texts have one token in all: there is nothing to corrupt"
 
 
-@pytest.mark.parametrize(("method", "text", "span"), [("span-corruption", "ab", 3), ("ul2", TEXT, 64)])
+@pytest.mark.parametrize(("method", "text", "span"), [("span-corruption", "a b.", 3), ("ul2", TEXT, 64)])
 def test_text_shorter_than_a_span(method: str, text: str, span: int, tmp_path: Path, refused: Refused):
     (tmp_path / "short.txt").write_text(text)
     error = refused(method, tmp_path / "short.txt")
