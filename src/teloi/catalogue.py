@@ -91,6 +91,7 @@ def _by_slug(*papers: Paper) -> dict[str, Paper]:
 PAPERS = _by_slug(
     Paper("dpo-ppo", "Ivison et al.", 2024, "Unpacking DPO and PPO: Disentangling Best Practices for Learning from Preference Feedback", "2406.09279"),
     Paper("pedagogy", "Sonkar et al.", 2024, "Pedagogical Alignment of Large Language Models", "2402.05000"),
+    Paper("summarize-hf", "Stiennon et al.", 2020, "Learning to summarize from human feedback", "2009.01325"),
     Paper("tulu3", "Lambert et al.", 2024, "Tülu 3: Pushing Frontiers in Open Language Model Post-Training", "2411.15124"),
     Paper("structural-ssl", "Di Liello", 2023, "Structural Self-Supervised Objectives for Transformers", "2309.08272"),
     Paper("vacancysbert", "Bocharova et al.", 2023, "VacancySBERT: the approach for representation of titles and skills for semantic similarity search in the recruitment domain", "2307.16638"),
@@ -208,6 +209,7 @@ METHODS: tuple[Method, ...] = (
     Method("vacancysbert", "match titles with samples of the skills that go with them, to find a normalised title", "title-skills", "teloi.methods.represent.vacancysbert:VacancySBERT", "vacancysbert"),
     Method("grif", "one policy for goals and words: align an instruction with the change it asks for", "trajectory", "teloi.methods.represent.grif:GRIF", "grif"),
     # from rewards for what the policy samples
+    Method("rm", "a scalar reward of answers, from which of two was preferred", "preference", "teloi.methods.reinforce.reward_model:RewardModel", "summarize-hf", also=("reward-model",)),
     Method("grpo", "sample a group of answers, raise those that beat the group's mean reward", "prompt-only", "teloi.methods.reinforce.grpo:GRPO", "tulu3", "grpo"),
     Method("rloo", "REINFORCE with the mean reward of the other samples as baseline", "prompt-only", "teloi.methods.reinforce.grpo:RLOO", "tulu3", "rloo"),
 )

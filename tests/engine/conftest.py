@@ -125,6 +125,7 @@ def random_trees(count: int, branches: int, seed: int = 0) -> list[Tree]:
             tuple(branch() for _ in range(branches)),
             {
                 "threshold": np.float32(0.5),
+                "margin": np.float32(0.1),
                 "controls": np.asarray([VOCABULARY, VOCABULARY + 1]),
                 REFERENCE_SUMS: draw.normal(-20, 3, branches).astype(np.float32),
                 "desirable": np.bool_(draw.random() < 0.5),

@@ -81,6 +81,8 @@ class Layout:
     structure: TreeStructure | None
     source: Int[Tensor, " n"]
     """Index into the r * t positions of the hidden state that predicts each scored token."""
+    ends: Int[Tensor, " b"] | None = None
+    """Index of the last position of each branch, that of its prompt where it is empty."""
 
 
 class TreeBatch:
@@ -166,7 +168,7 @@ class TreeBatch:
 
     @cached_property
     def _packed(self) -> Layout:
-        ids, positions, source, spans = [], [], [], []
+        ids, positions, source, spans, ends = [], [], [], [], []
         start, offsets = 0, iter(self._offsets)
         for tree in self.trees:
             prompt = len(tree.prompt)
@@ -181,6 +183,7 @@ class TreeBatch:
                 scored = next(offsets)
                 # The first token of a branch is predicted by the end of the prompt, the others by their left neighbour.
                 source.append(np.where(scored == 0, start + prompt - 1, begin + scored - 1))
+                ends.append((begin if length else start + prompt) + length - 1)
                 begin += length
             start = begin
         return Layout(
@@ -189,6 +192,7 @@ class TreeBatch:
             attention_mask=None,
             structure=TreeStructure(tuple(spans), self.device),
             source=self._tensor(source, torch.int64),
+            ends=torch.tensor(ends, dtype=torch.int64, device=self.device),
         )
 
     @cached_property
@@ -211,6 +215,7 @@ class TreeBatch:
             attention_mask=torch.as_tensor(mask, device=self.device),
             structure=None,
             source=self._tensor(source, torch.int64),
+            ends=torch.tensor([i * width + len(row) - 1 for i, row in enumerate(rows)], device=self.device),
         )
 
     def _tensor(self, parts: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:

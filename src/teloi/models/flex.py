@@ -21,7 +21,7 @@ def flex(
 ) -> Tensor:
     """Scaled dot-product attention within each tree. query [1 h t d], key and value [1 g t d] (g divides h) -> [1 h t
     d]; blocks of positions that see nothing of each other are not computed."""
-    attend = _compiled() if query.device.type == "cuda" else flex_attention
+    attend: Any = _compiled() if query.device.type == "cuda" else flex_attention
     found: Tensor = attend(
         query, key, value, block_mask=blocks(tree, window), scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
     )

@@ -47,6 +47,14 @@ class LanguageModel:
 
     def hidden(self, batch: TreeBatch) -> Float[Tensor, "n d"]:
         """Last hidden state at the positions that predict the scored tokens."""
+        return self._states(batch)[batch.layout(self.layout).source]
+
+    def ends(self, batch: TreeBatch) -> Float[Tensor, "b d"]:
+        """Last hidden state at the last token of each branch, where a reward is read: never at padding."""
+        return self._states(batch)[batch.layout(self.layout).ends]
+
+    def _states(self, batch: TreeBatch) -> Float[Tensor, "p d"]:
+        """Last hidden states of all positions of the layout."""
         layout = batch.layout(self.layout)
         arguments: dict[str, Any] = {
             "input_ids": layout.input_ids,
@@ -60,7 +68,7 @@ class LanguageModel:
             if not _takes_positions(self.inner):
                 del arguments["position_ids"]
         states: Tensor = self.inner.base_model(**arguments).last_hidden_state
-        return states.flatten(0, 1)[layout.source]
+        return states.flatten(0, 1)
 
     def logps(self, batch: TreeBatch) -> Float[Tensor, " n"]:
         """Log-probability of each scored token given what it sees, float32."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from teloi.data.formats import Text
@@ -39,14 +40,19 @@ def plain(completion: Text) -> str:
 
 @cache
 def load_reward(spec: str) -> Reward:
-    """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function"; a file is run once.
-    UsageError when there is none."""
+    """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function", or the directory of a reward
+    model; a file is run once. UsageError when there is none."""
     if spec in REWARDS:
         return REWARDS[spec]
+    if Path(spec).is_dir():
+        from teloi.models.scalar import load_scalar
+
+        return load_scalar(spec)
     place, _, name = spec.rpartition(":")
     if not place:
         raise UsageError(
-            f"no reward {spec!r}: use {', '.join(REWARDS)}, my_rewards.py:function or package.module:function"
+            f"no reward {spec!r}: use {', '.join(REWARDS)}, my_rewards.py:function, package.module:function or the run "
+            "of a reward model"
         )
     if place.endswith(".py"):
         module = import_file(place)

@@ -29,8 +29,8 @@ class GroupObjective(Objective, ABC):
     defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-5, "batch_size": 8, "lr_scheduler_type": "constant"}
 
     reward: str = "checks"
-    """Reward functions, joined by +: "checks", my_rewards.py:function or package.module:function, by TRL's
-    convention."""
+    """Reward functions, joined by +: "checks", my_rewards.py:function or package.module:function, by TRL's convention,
+    or the run of a reward model (rm)."""
     k: int = 8
     """Completions sampled of each prompt."""
     max_new_tokens: int = 64

@@ -1,0 +1,84 @@
+"""A scalar reward, learnt from which of two answers people preferred."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from teloi import losses
+from teloi.data.formats import Preference
+from teloi.engine.objective import Now, Objective, Term
+from teloi.errors import RowError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from teloi.batch.tree import Tree, TreeBatch
+    from teloi.data.processor import Processor
+    from teloi.data.scoring import Scoring
+    from teloi.models.roles import Models
+
+
+@dataclass(frozen=True)
+class RewardModel(Objective):
+    """Reward model (Stiennon et al., 2020, section 3.4).
+
+    A linear head reads the reward r off the last state of the answer's last token. Loss: -log sigmoid(r(chosen) -
+    r(rejected) - margin) + centring (r(chosen) + r(rejected))^2, mean over the pairs of the step. What comes out is a
+    sequence-classification checkpoint with one label, as transformers and TRL read it.
+
+    Use it for a reward that rloo, grpo or best-of-n maximise (`--reward RUN`), or to rank answers. Not when the pairs
+    are to train the policy alone: dpo needs no second model."""
+
+    reads = Preference
+    defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-5}
+
+    margins: bool = False
+    """Rows have a column `margin`, by which r(chosen) is to exceed r(rejected)."""
+    centring: float = 0.0
+    """Weight of the square that holds rewards near 0; 0.01 is usual."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.centring < math.inf:
+            raise UsageError(f"centring must not be negative, not {self.centring}")
+
+    def encode(self, row: Preference, processor: Processor) -> Tree:
+        from teloi.data.encode import tree
+
+        margin = row.columns.get("margin") if self.margins else 0.0
+        if not isinstance(margin, int | float):
+            raise RowError(f"margins ask for a column `margin` with a number in every row, not {margin!r}")
+        return tree(processor, row.prompt, [row.chosen, row.rejected], margin=np.float32(margin))
+
+    def build(self, models: Models) -> nn.Module:
+        from teloi.models.scalar import scalar_head
+
+        return scalar_head(models.policy)
+
+    def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
+        head: Any = models.parts
+        chosen, rejected = rewards = batch.by_slot(head(models.policy.ends(batch).float()).squeeze(1))
+        values = losses.reward_pair(chosen, rejected, batch.columns["margin"], self.centring)
+        return {
+            "preference": Term(values, per="trees"),
+            "accuracy": Term((chosen > rejected).float(), per="trees", weight=0.0),
+            "margin": Term((chosen - rejected).detach(), per="trees", weight=0.0),
+            "reward": Term(rewards.detach().mean(0), per="trees", weight=0.0),
+        }
+
+    def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
+        """None: it is no language model any more."""
+        return ()
+
+    def export(self, models: Models, path: Path) -> None:
+        """The model as a sequence classifier with one label, in place of the language model."""
+        from teloi.models.scalar import save_scalar
+
+        assert models.parts is not None
+        assert models.processor is not None
+        save_scalar(models.policy, models.parts, models.processor.tokenizer, path)

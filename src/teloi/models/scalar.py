@@ -1,0 +1,78 @@
+"""Models with one number for a text: rewards and values."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from teloi.batch.sequence import Sequence as Tokens
+from teloi.batch.sequence import SequenceBatch
+from teloi.data.encode import tree
+from teloi.data.formats import Text
+from teloi.data.processor import Processor
+from teloi.errors import ModelError
+from teloi.models.load import load_tokenizer
+from teloi.models.roles import LanguageModel, merged
+from teloi.models.sequences import in_batches
+
+Scorer = Callable[..., list[float]]
+
+
+def scalar_head(model: LanguageModel) -> nn.Linear:
+    """A linear map from a model's states to one number, float32, drawn from N(0, 1 / (d + 1)).
+
+    Source of the variance: Stiennon et al. 2020, appendix B.1."""
+    width = model.inner.config.get_text_config().hidden_size
+    head = nn.Linear(width, 1, bias=False, device=model.model.device)
+    nn.init.normal_(head.weight, std=(width + 1) ** -0.5)
+    return head
+
+
+def save_scalar(model: LanguageModel, head: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Write model and head as transformers' sequence classifier with one label.
+
+    ModelError where the architecture has none, or one that reads its states in another way."""
+    inner: Any = merged(model).model
+    config = copy.deepcopy(inner.config)
+    config.num_labels = 1
+    config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    try:
+        made: Any = AutoModelForSequenceClassification.from_config(config, dtype=inner.dtype)
+        made.base_model.load_state_dict(inner.base_model.state_dict())
+        made.score.load_state_dict(head.state_dict())
+    except (ValueError, RuntimeError, AttributeError) as error:
+        raise ModelError(f"{type(inner).__name__} has no sequence classifier to save a reward as: {error}") from None
+    made.save_pretrained(path)
+
+
+def load_scalar(path: str | Path) -> Scorer:
+    """A reward model that was saved so, as a reward function: `f(prompts, completions, **columns) -> list[float]`.
+
+    Texts are laid out as in training, by its own tokenizer. ModelError where the directory holds no such model."""
+    try:
+        model: Any = AutoModelForSequenceClassification.from_pretrained(path, dtype="auto").eval()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} holds no reward model: {error}") from None
+    if model.config.num_labels != 1:
+        raise ModelError(f"{path} tells {model.config.num_labels} classes apart; a reward model has one label")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**20
+    processor = Processor(load_tokenizer(path), limit, "truncate")
+
+    def read(batch: SequenceBatch) -> Tensor:
+        logits: Tensor = model(input_ids=batch.ids["input_ids"], attention_mask=batch.mask["input_ids"]).logits
+        return logits.float()
+
+    def score(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float]:
+        rows = [tree(processor, prompt, [answer]) for prompt, answer in zip(prompts, completions, strict=True)]
+        texts = [Tokens({"input_ids": np.concatenate([row.prompt, row.branches[0].ids])}) for row in rows]
+        return [float(value) for value in in_batches(model, read, texts, 4096)[:, 0]]
+
+    return score
