@@ -78,7 +78,10 @@ def whiten(
     chosen = values[mask]
     if len(chosen) < 1 + bessel:
         raise ValueError(f"{len(chosen)} real tokens have no variance to whiten by")
-    variance = chosen.var(correction=int(bessel))
+    variance = chosen.var(correction=0)
+    if bessel:
+        # As a quotient of counts, in float32, like TRL and open-instruct: float64 vectors show the difference.
+        variance = variance * (mask.sum() / (mask.sum() - 1))
     scale = torch.rsqrt((variance if divisor == "std" else variance.sqrt()) + eps)
     centred = (values - chosen.mean()) * scale
     found = centred + chosen.mean() if keep_mean else centred
