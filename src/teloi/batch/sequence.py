@@ -8,7 +8,7 @@ inputs, where the encoder is to say which kind each token is of). A pair for con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +76,19 @@ def like_lengths(lengths: ArrayLike, call: int = 256) -> list[NDArray[np.int64]]
         end = begins[end - 1]
         cuts.append(before[end])
     return np.split(np.argsort(sizes, kind="stable"), cuts[-2::-1])
+
+
+def neighbours(sizes: Several[int], positions: int) -> Iterator[list[int]]:
+    """The numbers of some rows in batches of neighbours in size, largest first, of at most so many padded positions (a
+    single larger row stands alone)."""
+    part: list[int] = []
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if part and sizes[part[0]] * (len(part) + 1) > positions:
+            yield part
+            part = []
+        part.append(i)
+    if part:
+        yield part
 
 
 class SequenceBatch:

@@ -7,7 +7,7 @@ that its bits are comparable between models that are read so, never with those o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from teloi.batch.segments import SegmentBatch
-from teloi.batch.sequence import IGNORED, SequenceBatch
+from teloi.batch.sequence import IGNORED, SequenceBatch, neighbours
 from teloi.batch.sequence import Sequence as Example
 from teloi.batch.tree import Tree, TreeBatch
 from teloi.data.corruption.ragged import Ragged
@@ -195,19 +195,7 @@ def _of_targets(model: Any, part: Sequence[Example]) -> Tensor:
 def _in_parts(examples: Sequence[T], values: Callable[[Sequence[T]], Tensor], model: Scored) -> Floats:
     """One value an example, computed on neighbours in length, without gradients."""
     found = np.empty(len(examples))
-    with evaluation(model.model), torch.no_grad():
-        for part in in_parts([example.size for example in examples]):
+    with evaluation(model.model):
+        for part in neighbours([example.size for example in examples], POSITIONS):
             found[part] = values([examples[i] for i in part]).double().cpu().numpy()
     return found
-
-
-def in_parts(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Examples by number, neighbours in size, in padded batches of at most `POSITIONS`."""
-    part: list[int] = []
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        if part and sizes[part[0]] * (len(part) + 1) > POSITIONS:
-            yield part
-            part = []
-        part.append(i)
-    if part:
-        yield part

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch.nn.functional import cross_entropy
 
 from teloi.batch.sequence import Sequence as Example
-from teloi.batch.sequence import SequenceBatch
+from teloi.batch.sequence import SequenceBatch, neighbours
 from teloi.models.roles import evaluation
 from teloi.models.sequences import ScoredModel
 
@@ -22,12 +22,9 @@ POSITIONS = 8192
 def encoder_states(model: ScoredModel, texts: Sequence[ArrayLike]) -> list[NDArray[np.float32]]:
     """Last states of the encoder of a sequence-to-sequence model, float32 [t, d] for each text of t token ids."""
     examples = [Example({"input_ids": np.asarray(text, np.int32)}) for text in texts]
-    order = sorted(range(len(examples)), key=lambda i: examples[i].size)
     found: dict[int, NDArray[np.float32]] = {}
     with evaluation(model.model):
-        while order:
-            count = max(1, POSITIONS // examples[order[-1]].size)
-            order, part = order[:-count], order[-count:]
+        for part in neighbours([example.size for example in examples], POSITIONS):
             states = model.encoded(SequenceBatch([examples[i] for i in part], device=model.model.device))
             for i, one in zip(part, states.float().cpu().numpy(), strict=True):
                 found[i] = one[: examples[i].size].copy()

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from teloi.batch.segments import SegmentBatch
 from teloi.batch.sequence import Sequence as Example
-from teloi.batch.sequence import SequenceBatch
+from teloi.batch.sequence import SequenceBatch, neighbours
 from teloi.batch.tree import Branch, Tree, TreeBatch
 from teloi.data.processor import Processor
 from teloi.data.vocabulary import begin_id, end_id
 from teloi.losses.contrastive import mean_pool
-from teloi.measure.likelihood import in_parts
+from teloi.measure.likelihood import POSITIONS
 from teloi.models.roles import LanguageModel, evaluation
 from teloi.models.sequences import SentenceEncoder
 
@@ -104,8 +104,8 @@ def mean_states(model: Any, processor: Processor, texts: Sequence[str], both_way
         ends = [] if processor.sentence_ids([]) else [end_id(tokenizer)]
         made = [Example({"input_ids": np.asarray([*processor.sentence_ids(one), *ends], np.int32)}) for one in ids]
     found: list[Any] = [None] * len(made)
-    with evaluation(model.model), torch.no_grad():
-        for part in in_parts([example.size for example in made]):
+    with evaluation(model.model):
+        for part in neighbours([example.size for example in made], POSITIONS):
             rows = [made[i] for i in part]
             means = _decoder_means(model, rows, both_ways) if decoder else _encoder_means(model, rows)
             for i, vector in zip(part, means.double().cpu().numpy(), strict=True):

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch, like_lengths
+from teloi.batch.sequence import IGNORED, Sequence, SequenceBatch, like_lengths, neighbours
 from teloi.data.processor import Processor
 from teloi.errors import ModelError
 from teloi.losses.contrastive import mean_pool
@@ -236,12 +236,9 @@ def in_batches(
     model: PreTrainedModel, read: Callable[[SequenceBatch], Tensor], made: Several[Sequence], tokens: int
 ) -> NDArray[np.float32]:
     """What is read of each example, the model in evaluation mode; batches are of neighbours in length."""
-    order = sorted(range(len(made)), key=lambda i: made[i].size)
     found: dict[int, NDArray[np.float32]] = {}
     with evaluation(model):
-        while order:
-            size = max(1, tokens // max(1, made[order[-1]].size))
-            part, order = order[-size:], order[:-size]
+        for part in neighbours([one.size for one in made], tokens):
             values = read(SequenceBatch([made[i] for i in part], device=model.device))
             found.update(zip(part, values.float().cpu().numpy(), strict=True))
     return np.stack([found[i] for i in range(len(made))])
