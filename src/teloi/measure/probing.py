@@ -72,19 +72,52 @@ def vectors(model: Any, processor: Processor, labels: Labels, both_ways: bool = 
 
 def fit_and_predict(training: ArrayLike, classes: ArrayLike, test: ArrayLike) -> NDArray[np.int64]:
     """The class of each of `test` [m, d] by a logistic regression on `training` [n, d] with `classes` [n], numbers."""
-    x, y, unseen = np.asarray(training, np.float64), np.asarray(classes, np.int64), np.asarray(test, np.float64)
-    mean, spread = x.mean(0), x.std(0)
-    spread = np.where(spread > 1e-8, spread, 1.0)
-    x, unseen = ((side - mean) / spread for side in (x, unseen))
+    x, unseen = standardised(training, test)
+    y = np.asarray(classes, np.int64)
     count = int(y.max()) + 1
     fifth = np.random.default_rng(0).permutation(len(x)) % 5 == 0
 
     def held_out_share(penalty: float) -> float:
-        weights = _fit(x[~fifth], y[~fifth], count, penalty)
-        return float((_logits(x[fifth], weights).argmax(1) == y[fifth]).mean())
+        weights = fit(x[~fifth], y[~fifth], count, penalty)
+        return float((logits(x[fifth], weights).argmax(1) == y[fifth]).mean())
 
     best = max(PENALTIES, key=held_out_share) if fifth.any() else 1.0
-    return np.asarray(_logits(unseen, _fit(x, y, count, best)).argmax(1))
+    return np.asarray(logits(unseen, fit(x, y, count, best)).argmax(1))
+
+
+def standardised(training: ArrayLike, test: ArrayLike) -> tuple[Floats, Floats]:
+    """Vectors [n d] and [m d] with each dimension scaled to mean 0 and deviation 1 over the training vectors."""
+    x, unseen = np.asarray(training, np.float64), np.asarray(test, np.float64)
+    mean, spread = x.mean(0), x.std(0)
+    spread = np.where(spread > 1e-8, spread, 1.0)
+    return (x - mean) / spread, (unseen - mean) / spread
+
+
+def fit(x: Floats, y: NDArray[np.int64], classes: int, penalty: float) -> Floats:
+    """Weights [d + 1, c] of a multinomial logistic regression, the last row the intercepts, which are not penalised.
+
+    Minimises the sum of the cross-entropies plus penalty / 2 times the squared weights, as scikit-learn has it with
+    C = 1 / penalty.
+    """
+    n, d = x.shape
+    hot = np.eye(classes)[y]
+    share = penalty / n
+
+    def loss(flat: Floats) -> tuple[float, Floats]:
+        weights = flat.reshape(d + 1, classes)
+        logs = log_softmax(logits(x, weights), axis=1)
+        error = (np.exp(logs) - hot) / n
+        gradient = np.concatenate([x.T @ error + share * weights[:-1], error.sum(0)[None]])
+        return float(-(hot * logs).sum() / n + share / 2 * (weights[:-1] ** 2).sum()), gradient.ravel()
+
+    start = np.zeros((d + 1) * classes)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    return np.asarray(found.x.reshape(d + 1, classes))
+
+
+def logits(x: Floats, weights: Floats) -> Floats:
+    """Of vectors [n d] under the weights that `fit` gives: [n c]."""
+    return np.asarray(x @ weights[:-1] + weights[-1])
 
 
 def mean_states(model: Any, processor: Processor, texts: Sequence[str], both_ways: bool = False) -> Floats:
@@ -142,25 +175,3 @@ def _both_ways(ids: Sequence[int]) -> Example:
     inputs = np.asarray(ids, np.int32)
     columns = {"lengths": np.array([len(inputs)]), "bidirectional": np.bool_(True)}
     return Example({"input_ids": inputs, "labels": inputs}, columns)
-
-
-def _fit(x: Floats, y: NDArray[np.int64], classes: int, penalty: float) -> Floats:
-    """Weights [d + 1, c] of a logistic regression, the last row the biases, which are not penalised."""
-    n, d = x.shape
-    hot = np.eye(classes)[y]
-    share = penalty / n
-
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        weights = flat.reshape(d + 1, classes)
-        logs = log_softmax(_logits(x, weights), axis=1)
-        error = (np.exp(logs) - hot) / n
-        gradient = np.concatenate([x.T @ error + share * weights[:-1], error.sum(0)[None]])
-        return float(-(hot * logs).sum() / n + share / 2 * (weights[:-1] ** 2).sum()), gradient.ravel()
-
-    start = np.zeros((d + 1) * classes)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
-    return np.asarray(found.x.reshape(d + 1, classes))
-
-
-def _logits(x: Floats, weights: Floats) -> Floats:
-    return np.asarray(x @ weights[:-1] + weights[-1])
