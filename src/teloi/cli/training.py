@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from teloi.catalogue import find, is_file, resolve
 from teloi.cli.options import flags, parse_groups
-from teloi.engine.config import TrainConfig
+from teloi.engine.config import TrainConfig, scratch_preset
 from teloi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def describe(directory: RunDirectory, command: str) -> None:
     write_card(
         directory.path,
         method=name,
-        base_model=None if model.startswith("scratch:") or model == "none" else model,
+        base_model=None if scratch_preset(model) is not None or model == "none" else model,
         data=run["data"]["name"],
         command=command,
         about=f"{method.about[0].upper()}{method.about[1:]}" if method else "",

@@ -10,7 +10,7 @@ from typing import Any
 
 from teloi.data.processor import Processor
 from teloi.data.scoring import Scoring, text_front
-from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig, plain
+from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig, plain, scratch_preset
 from teloi.engine.dataset import Encoded
 from teloi.engine.evaluator import Evaluator, Subject
 from teloi.engine.loop import Record, Trainer
@@ -28,7 +28,6 @@ def parameters(*modules: Any) -> int:
     return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
 
 
-SCRATCH = "scratch:"
 SCRATCH_RATE = 1e-3
 """Learning rate of a scratch model whose method has a default for pretrained ones."""
 
@@ -107,6 +106,7 @@ def prepare(
     train = settings_for(arm, config.train)
     started = time.monotonic()
     lengths = [arm.objective.cost(example) for example in encoded.examples]
+    quotas = arm.objective.quotas(encoded.examples)
     plans = [
         make_plan(
             lengths,
@@ -116,7 +116,7 @@ def prepare(
             budget=budget,
             kind=base.layout,
             whole=arm.objective.coupled,
-            quotas=arm.objective.quotas(encoded.examples),
+            quotas=quotas,
         )
         for seed in range(config.seeds)
     ]
@@ -140,7 +140,7 @@ def settings_for(arm: Arm, shared: TrainConfig) -> TrainConfig:
     default = TrainConfig()
     own = {n: v for n, v in arm.objective.defaults.items() if getattr(shared, n) == getattr(default, n)}
     usual = str(arm.objective.defaults.get("model", default.model))
-    if shared.model.startswith(SCRATCH) and not usual.startswith(SCRATCH) and "learning_rate" in own:
+    if scratch_preset(shared.model) and not scratch_preset(usual) and "learning_rate" in own:
         own["learning_rate"] = SCRATCH_RATE
     return replace(shared, **{**own, **arm.settings})
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import teloi
 from teloi.data.scoring import Scoring
-from teloi.engine.arms import SCRATCH, Prepared, Untrained, own_tokenizer, prepare, shown_settings, untrained_scorings
+from teloi.engine.arms import Prepared, Untrained, own_tokenizer, prepare, shown_settings, untrained_scorings
 from teloi.engine.behaviour import Behaviour
-from teloi.engine.config import INCIDENTAL, Arm, Budget, CompareConfig, plain
+from teloi.engine.config import INCIDENTAL, Arm, Budget, CompareConfig, plain, scratch_preset
 from teloi.engine.dataset import encode
 from teloi.engine.directory import check_writable, occupied, writing
 from teloi.engine.evaluator import Evaluator
@@ -59,7 +59,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     evaluator = Evaluator(held_out, bases, config)
     metrics = evaluator.metrics(config.metric, scorings)
     budget = Budget.parse(config.budget)
-    redraws = config.train.model.startswith(SCRATCH) and evaluator.behaviour is None
+    redraws = scratch_preset(config.train.model) is not None and evaluator.behaviour is None
     untrained = [
         Untrained(base, untrained_scorings(base, arms, scorings), config.train, redraws) for base in bases.values()
     ]

@@ -48,6 +48,12 @@ class Budget:
         return f"{self.value} {self.unit}"
 
 
+def scratch_preset(model: str) -> str | None:
+    """The preset of a model that starts from random weights, by its name "scratch:PRESET"; None for any other."""
+    preset = model.removeprefix("scratch:")
+    return None if preset == model else preset
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings that every method shares."""

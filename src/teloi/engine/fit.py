@@ -21,8 +21,7 @@ from teloi.engine.objective import Architecture, Ledger, Objective
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, keep_memory, make_models
 from teloi.engine.train import plan_for
-from teloi.models.attention import TREE
-from teloi.models.probe import choose_layout
+from teloi.models.probe import lay_out
 from teloi.models.roles import CachedReference, Models
 
 
@@ -46,11 +45,7 @@ def as_base(
 ) -> Base:
     """A model at hand as the start of a run. `layout` None asks the probe whether packed trees are right for it."""
     keep_memory()
-    if architecture != "causal":
-        layout = "padded"
-    layout = layout or choose_layout(model)
-    if layout == "packed":
-        model.set_attn_implementation(TREE)
+    layout = lay_out(model, layout) if architecture == "causal" else "padded"
     return Base(model.eval(), Processor(tokenizer, max_length, overlong), layout, type(model).__name__, architecture)
 
 

@@ -19,13 +19,12 @@ from transformers.utils import logging
 from teloi.batch.tree import Kind
 from teloi.data.processor import Processor
 from teloi.data.read import Rows
-from teloi.engine.config import TrainConfig
+from teloi.engine.config import TrainConfig, scratch_preset
 from teloi.engine.objective import Architecture, Objective
 from teloi.errors import ModelError, UsageError
-from teloi.models.attention import TREE
 from teloi.models.dropout import set_dropout
 from teloi.models.load import check_vocabulary, load_model, load_tokenizer
-from teloi.models.probe import choose_layout, sees_future
+from teloi.models.probe import lay_out, sees_future
 from teloi.models.roles import CachedReference, FrozenReference, LanguageModel, Models
 from teloi.models.scratch import NAMES, scratch_model, scratch_tokenizer, scratch_tokenizers, train_tokenizer
 from teloi.models.sequences import Classifier, ScoredModel, SentenceEncoder
@@ -69,15 +68,13 @@ def load_bases(
 ) -> dict[Architecture, Base]:
     """The start models of several architectures, with one vocabulary. UsageError where only "scratch:PRESET" has all of
     them."""
-    preset = config.model.removeprefix("scratch:")
     if len(architectures) == 1:
         return {architectures[0]: load_base(config, rows, architectures[0], tokenizer)}
-    if preset == config.model:
+    if (preset := _preset(config)) is None:
         raise UsageError(
             f"these methods train models of different architectures ({', '.join(architectures)}), and {config.model} "
             "is one model: --model scratch:small makes one of each, of the same size"
         )
-    _check_preset(preset)
     tokenizers = scratch_tokenizers(preset, _texts(rows), architectures)
     return {
         architecture: load_base(config, rows, architecture, tokenizers[architecture]) for architecture in architectures
@@ -86,13 +83,11 @@ def load_bases(
 
 def redrawn(base: Base, config: TrainConfig) -> Any:
     """A model like the base's: with weights drawn anew by the seed where it is made from scratch, else a copy."""
-    preset = config.model.removeprefix("scratch:")
-    if preset == config.model:
+    if (preset := _preset(config)) is None:
         return copy.deepcopy(base.model)
     torch.manual_seed(config.seed)
     model: Any = scratch_model(preset, base.processor.tokenizer, base.architecture).to(dtype=base.model.dtype)  # type: ignore[call-arg]
-    if base.layout == "packed":
-        model.set_attn_implementation(TREE)
+    lay_out(model, base.layout)
     return model.eval()
 
 
@@ -102,21 +97,18 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     keep_memory()
     logging.disable_progress_bar()  # transformers' bars for loading and saving say nothing here
     torch.manual_seed(config.seed)
-    preset = config.model.removeprefix("scratch:")
-    scratch = preset != config.model
-    if scratch:
-        _check_preset(preset)
+    preset = _preset(config)
     if config.model == NO_MODEL:
         if architecture != "none":
             raise UsageError(f"--model {NO_MODEL} is for methods that build all they train; this one trains a model")
         tokenizer = train_tokenizer([" "], BYTES)
-    elif scratch:
+    elif preset is not None:
         tokenizer = tokenizer or scratch_tokenizer(preset, _texts(rows), architecture)
     else:
         tokenizer = load_tokenizer(config.model)
     if architecture == "none":
         return Base(None, Processor(tokenizer, config.max_length, config.overlong), "padded", NO_MODEL, architecture)
-    if scratch:
+    if preset is not None:
         model = scratch_model(preset, tokenizer, architecture)
     else:
         model = load_model(config.model, dtype=torch.float32, architecture=architecture)
@@ -130,15 +122,14 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     model = model.to(dtype=_dtype(config, model))  # type: ignore[call-arg]  # transformers wraps nn.Module.to
     limit = min(config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length)
     processor = Processor(tokenizer, limit, config.overlong)
-    layout = _layout(model, config) if architecture == "causal" else "padded"
-    if layout == "packed":
-        model.set_attn_implementation(TREE)
-    return Base(model.eval(), processor, layout, config.model, architecture)
+    return Base(model.eval(), processor, _layout(model, config, architecture), config.model, architecture)
 
 
-def _check_preset(preset: str) -> None:
-    if preset not in NAMES:
+def _preset(config: TrainConfig) -> str | None:
+    preset = scratch_preset(config.model)
+    if preset is not None and preset not in NAMES:
         raise UsageError(f"no scratch model {preset!r}: choose one of {', '.join(NAMES)}")
+    return preset
 
 
 def make_models(
@@ -197,10 +188,8 @@ def tokenizer_for(objective: Objective) -> PreTrainedTokenizerBase | None:
 def frozen_model(name: str, base: Base, config: TrainConfig) -> Any:
     """A model that is only asked, as objectives of the base's architecture see it."""
     model = load_model(name, dtype=torch.float32, architecture=base.architecture)
-    layout = _layout(model, config) if base.architecture == "causal" else "padded"
-    if layout == "packed":
-        model.set_attn_implementation(TREE)
     model = model.to(dtype=_dtype(config, model))  # type: ignore[call-arg]  # transformers wraps nn.Module.to
+    layout = _layout(model, config, base.architecture)
     return role(model.requires_grad_(False).eval(), replace(base, layout=layout))
 
 
@@ -219,8 +208,10 @@ def role(model: Any, base: Base, chunk: int | None = None) -> Any:
             return None
 
 
-def _layout(model: PreTrainedModel, config: TrainConfig) -> Kind:
-    return choose_layout(model) if config.layout == "auto" else config.layout
+def _layout(model: PreTrainedModel, config: TrainConfig, architecture: Architecture) -> Kind:
+    if architecture != "causal":
+        return "padded"
+    return lay_out(model, None if config.layout == "auto" else config.layout)
 
 
 TASKS = {

@@ -31,6 +31,14 @@ def choose_layout(model: PreTrainedModel) -> Kind:
         return "padded"
 
 
+def lay_out(model: PreTrainedModel, kind: Kind | None = None) -> Kind:
+    """Make a causal model ready for batches of that kind, or of the kind that is right for it; returns the kind."""
+    kind = kind or choose_layout(model)
+    if kind == "packed":
+        model.set_attn_implementation(TREE)
+    return kind
+
+
 def sees_future(model: PreTrainedModel) -> bool:
     """Whether a prediction (in float32) changes with what comes after it: then it is no causal model at all."""
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=model.device)

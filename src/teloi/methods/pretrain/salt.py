@@ -137,16 +137,12 @@ class SALT(CLM):
 
 def scorer(name: str) -> LanguageModel:
     """A model by name, to score with."""
-    from teloi.models.attention import TREE
     from teloi.models.load import load_model
-    from teloi.models.probe import choose_layout
+    from teloi.models.probe import lay_out
     from teloi.models.roles import LanguageModel
 
     model = load_model(name)
-    layout = choose_layout(model)
-    if layout == "packed":
-        model.set_attn_implementation(TREE)
-    return LanguageModel(model, layout)
+    return LanguageModel(model, lay_out(model))
 
 
 def scores(model: LanguageModel, examples: Sequence[Tree], k: int) -> Tensor:
