@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from teloi.catalogue import METHODS, PAPERS, Method, Paper
-from teloi.claims.results import measured
-from teloi.cli.options import attribute_docs, default_of, value_text
-from teloi.cli.showing import EXAMPLES, commands, related
+from teloi.claims.results import Result, measured
+from teloi.cli.showing import EXAMPLES, commands, hyperparameters, related, said, took_part
 from teloi.data.formats import Format
 from teloi.engine.objective import Objective
 from teloi.files import write_text
@@ -36,10 +34,11 @@ def write_pages(directory: Path) -> list[Path]:
 
 def rendered() -> dict[str, str]:
     """All pages by the name of their file."""
-    return {INDEX: index(), **{f"{method.name}.md": page(method) for method in METHODS}}
+    results = measured()
+    return {INDEX: index(results), **{f"{method.name}.md": page(method, results) for method in METHODS}}
 
 
-def index() -> str:
+def index(results: Mapping[str, Result]) -> str:
     """Every method by stage: what it is for, what it reads, where it comes from, what was measured."""
     lines = ["# Methods", "", f"{len(METHODS)} methods. {HOW}", ""]
     for stage, members in groupby(METHODS, key=lambda method: method.stage):
@@ -51,25 +50,30 @@ def index() -> str:
         ]
         for method in members:
             link = f"[{method.name}]({method.name}.md)"
-            cells = (link, _cell(method.about), method.reads, _cited(method.origin), _verdict(method) or "not measured")
+            cells = (
+                link,
+                _cell(method.about),
+                method.reads,
+                _cited(method.origin),
+                _verdict(method, results) or "not measured",
+            )
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def page(method: Method) -> str:
+def page(method: Method, results: Mapping[str, Result]) -> str:
     """One method."""
     objective = method.load()
-    paragraphs = inspect.cleandoc(objective.__doc__ or "").split("\n\n")
-    use = [text for text in paragraphs if text.startswith("Use it ")]
+    about, use = said(objective)
     formats = objective.reads if isinstance(objective.reads, tuple) else (objective.reads,)
     parts = [f"# {method.name}", f"{method.about[0].upper()}{method.about[1:]}.", "\n".join(_facts(method, objective))]
-    parts += ["## Objective", *(_paragraph(text) for text in paragraphs if text not in use)]
+    parts += ["## Objective", *map(_paragraph, about)]
     if use:
         parts += ["## When to use it", *map(_paragraph, use)]
     parts += ["## Hyper-parameters", "\n".join(_hyperparameters(objective))]
     parts += ["## Data", *(_format(reads, first=reads is formats[0]) for reads in formats)]
-    if claims := list(_claims(method)):
+    if claims := list(_claims(method, results)):
         parts += ["## Measured", *claims]
     if near := list(related(method)):
         parts += ["## Related", "\n".join(f"- {title}: {_linked(names.split(', '))}" for title, names in near)]
@@ -92,16 +96,9 @@ def _facts(method: Method, objective: type[Objective]) -> Iterator[str]:
 
 def _hyperparameters(objective: type[Objective]) -> Iterator[str]:
     yield from ("| flag | default | what it is |", "|---|---|---|")
-    docs = attribute_docs(objective)
-    for field in fields(objective):  # type: ignore[arg-type]  # objectives are dataclasses
-        yield _row(field.name, value_text(default_of(field)), docs.get(field.name, ""))
-    for name, value in objective.defaults.items():
-        yield _row(name, value_text(value), "a setting of every method, with this one's default")
-
-
-def _row(name: str, default: str, about: str) -> str:
-    shown = f"`{default.replace('|', chr(92) + '|')}`" if default else "nothing"
-    return f"| `--{name.replace('_', '-')}` | {shown} | {_cell(about)} |"
+    for flag, default, about in hyperparameters(objective):
+        shown = f"`{default.replace('|', chr(92) + '|')}`" if default else "nothing"
+        yield f"| `{flag}` | {shown} | {_cell(about)} |"
 
 
 def _format(reads: type[Format], first: bool) -> str:
@@ -110,23 +107,21 @@ def _format(reads: type[Format], first: bool) -> str:
     return _plain(text) + (f"\n\n```json\n{json.dumps(example)}\n```" if example else "")
 
 
-def _claims(method: Method) -> Iterator[str]:
+def _claims(method: Method, results: Mapping[str, Result]) -> Iterator[str]:
     """What was measured of its paper's claim, and of others that it takes part in."""
-    for slug, result in measured().items():
-        if slug != method.paper and method.name not in result["methods"]:
-            continue
-        said = f"{_cited(PAPERS[slug])}. {result['statement']} **{verdict(result).capitalize()}**; {held(result)}."
+    for slug, result in took_part(method, results):
+        found = f"{_cited(PAPERS[slug])}. {result['statement']} **{verdict(result).capitalize()}**; {held(result)}."
         seeds = f"([all seeds](../claims/{slug}.png), [numbers](../../results/claims/{slug}.json))"
         mine = [one for one in result["expectations"] if method.name in (one["better"], one["worse"])]
         lines = [f"- {expectation(result, one)}" + ("" if one["decides"] else " (beyond the claim)") for one in mine]
-        yield "\n\n".join([f"{said} {seeds}", *(["\n".join(lines)] if lines else [])])
+        yield "\n\n".join([f"{found} {seeds}", *(["\n".join(lines)] if lines else [])])
 
 
-def _verdict(method: Method) -> str:
+def _verdict(method: Method, results: Mapping[str, Result]) -> str:
     """The verdicts of the claims that a method takes part in."""
     found = [
         f"[{slug}: {result['verdict']}](../claims/{slug}.png)"
-        for slug, result in measured().items()
+        for slug, result in results.items()
         if method.name in result["methods"]
     ]
     return ", ".join(found)

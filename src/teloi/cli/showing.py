@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from teloi.catalogue import METHODS, PAPERS, Method, find, is_file, resolve
-from teloi.claims.results import measured
+from teloi.claims.results import Result, measured
 from teloi.cli.options import attribute_docs, default_of, flags, parse_groups, value_text
 from teloi.errors import UsageError
 from teloi.report.claims import expectation, held, verdict
@@ -79,13 +79,12 @@ def show(args: Sequence[str]) -> None:
 
 def page(name: str, objective: type[Objective], method: Method | None) -> str:
     """All there is to say about a method; `method` is None for a user's own objective."""
-    paragraphs = inspect.cleandoc(objective.__doc__ or "No docstring yet.").split("\n\n")
-    use = [text for text in paragraphs if text.startswith("Use it ")]
+    about, use = said(objective)
     formats = objective.reads if isinstance(objective.reads, tuple) else (objective.reads,)
     parts = [_title(f"{name}: {method.about}" if method else name)]
     if method:
         parts.append(_pairs(_facts(method)))
-    parts += [_title("Objective"), "\n\n".join(_fold(text) for text in paragraphs if text not in use)]
+    parts += [_title("Objective"), "\n\n".join(map(_fold, about))]
     if use:
         parts += [_title("When"), *map(_fold, use)]
     parts += [_title("Hyper-parameters"), _pairs(_hyperparameters(objective))]
@@ -96,6 +95,30 @@ def page(name: str, objective: type[Objective], method: Method | None) -> str:
         parts += [_title("Related"), _pairs(near)]
     parts += [_title("Try"), commands(name, objective, formats[0], "  ")]
     return "\n".join(parts)
+
+
+def said(objective: type[Objective]) -> tuple[list[str], list[str]]:
+    """The paragraphs of its docstring: what it is, and when to use it."""
+    paragraphs = inspect.cleandoc(objective.__doc__ or "No docstring yet.").split("\n\n")
+    use = [text for text in paragraphs if text.startswith("Use it ")]
+    return [text for text in paragraphs if text not in use], use
+
+
+def hyperparameters(objective: type[Objective]) -> Iterator[tuple[str, str, str]]:
+    """Flag, default and meaning of each of its own, and of the settings for which it has another default."""
+    docs = attribute_docs(objective)
+    for field in fields(objective):  # type: ignore[arg-type]  # objectives are dataclasses
+        yield f"--{field.name.replace('_', '-')}", value_text(default_of(field)), docs.get(field.name, "")
+    for name, value in objective.defaults.items():
+        about = "a setting of every method, with this one's default"
+        yield f"--{name.replace('_', '-')}", value_text(value), about
+
+
+def took_part(method: Method, results: Mapping[str, Result]) -> Iterator[tuple[str, Result]]:
+    """The measured claims of its paper, and of others that it took part in, by slug."""
+    for slug, result in results.items():
+        if slug == method.paper or method.name in result["methods"]:
+            yield slug, result
 
 
 def related(method: Method) -> Iterator[tuple[str, str]]:
@@ -115,9 +138,7 @@ def related(method: Method) -> Iterator[tuple[str, str]]:
 
 def _claims(method: Method) -> Iterator[str]:
     """What was measured of its paper's claim, and of others that it takes part in."""
-    for slug, result in measured().items():
-        if slug != method.paper and method.name not in result["methods"]:
-            continue
+    for slug, result in took_part(method, measured()):
         yield _fold(f"{PAPERS[slug]} Claim: {result['statement']} {verdict(result).capitalize()}; {held(result)}.")
         for one in result["expectations"]:
             if one["decides"] and method.name in (one["better"], one["worse"]):
@@ -135,17 +156,8 @@ def _facts(method: Method) -> Iterator[tuple[str, str]]:
 
 
 def _hyperparameters(objective: type[Objective]) -> Iterator[tuple[str, str]]:
-    docs = attribute_docs(objective)
-    own = fields(objective)  # type: ignore[arg-type]  # objectives are dataclasses
-    for field in own:
-        yield f"--{field.name.replace('_', '-')} {value_text(default_of(field))}", docs.get(field.name, "")
-    for key, value in objective.defaults.items():
-        yield (
-            f"--{key.replace('_', '-')} {value_text(value)}",
-            "a setting of every method, with this one's default",
-        )
-    if not own and not objective.defaults:
-        yield "none", "of its own"
+    shown = [(f"{flag} {default}", about) for flag, default, about in hyperparameters(objective)]
+    yield from shown or [("none", "of its own")]
 
 
 def _data(formats: Sequence[type[Format]]) -> str:
