@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from teloi import losses
+from tests.golden.ppo import update
 
 SIDES = ("chosen", "rejected")
 
@@ -101,26 +102,21 @@ def easylm_ppo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, T
     shaped, values = rewards * mask, inputs["values"] * mask
     if params["whiten_rewards"]:
         shaped = losses.whiten(shaped, mask, keep_mean=True, eps=1e-6)
-    found = losses.gae(shaped, values, params["gamma"], params["lam"])
-    returns = found + values
-    advantages = losses.whiten(found, mask, eps=1e-6, everywhere=True)
-    new = [inputs["new_logits"].requires_grad_(), inputs["new_values"].requires_grad_()]
-    logps = losses.logps_from_logits(new[0].flatten(0, 1), inputs["cont_ids"].flatten()).view(mask.shape)
-    clip = params["cliprange"]
-    surrogate = losses.clipped_surrogate(logps[mask], inputs["logprobs"][mask], advantages[mask], clip, clip).mean()
-    value = losses.clipped_value_loss(new[1][mask], values[mask], returns[mask], params["cliprange_value"]).mean()
-    loss = surrogate + params["vf_coef"] * value
-    gradients = torch.autograd.grad(loss, new)
-    return {
-        "out_rewards": rewards,
-        "out_advantages": advantages,
-        "out_returns": returns,
-        "out_pg_loss": surrogate,
-        "out_vf_loss": value,
-        "out_loss": loss,
-        "out_grad_new_logits": gradients[0],
-        "out_grad_new_values": gradients[1],
-    }
+    raw = losses.gae(shaped, values, params["gamma"], params["lam"])
+    new = inputs["new_logits"].requires_grad_(), inputs["new_values"].requires_grad_()
+    found, gradients = update(
+        new,
+        (
+            losses.logps_from_logits(new[0].flatten(0, 1), inputs["cont_ids"].flatten()).view(mask.shape),
+            inputs["logprobs"],
+        ),
+        (new[1], values),
+        losses.whiten(raw, mask, eps=1e-6, everywhere=True),
+        raw + values,
+        (mask, mask),
+        params,
+    )
+    return {"out_rewards": rewards, **found, "out_grad_new_logits": gradients[0], "out_grad_new_values": gradients[1]}
 
 
 ADAPTERS = {

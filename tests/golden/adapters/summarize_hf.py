@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from teloi import losses
+from tests.golden.ppo import update
 
 
 def rm_loss(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
@@ -26,24 +27,20 @@ def ppo_rollout(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, 
     if params["whiten_rewards"]:
         rewards = losses.whiten(rewards, slots, keep_mean=True)
     values = inputs["values"] * slots
-    found = losses.gae(rewards, values, params["gamma"], params["lam"])
-    advantages = losses.whiten(found, tokens)
-    new = [inputs["new_logprobs"].requires_grad_(), inputs["new_values"].requires_grad_()]
-    clip = params["cliprange"]
-    surrogate = losses.clipped_surrogate(
-        new[0][tokens], inputs["logprobs"][tokens], advantages[tokens], clip, clip
-    ).mean()
-    returns = found + values
-    value = losses.clipped_value_loss(new[1][slots], values[slots], returns[slots], params["cliprange_value"]).mean()
-    loss = surrogate + params["vf_coef"] * value
-    gradients = torch.autograd.grad(loss, new)
+    raw = losses.gae(rewards, values, params["gamma"], params["lam"])
+    new = inputs["new_logprobs"].requires_grad_(), inputs["new_values"].requires_grad_()
+    found, gradients = update(
+        new,
+        (new[0], inputs["logprobs"]),
+        (new[1], values),
+        losses.whiten(raw, tokens),
+        raw + values,
+        (tokens, slots),
+        params,
+    )
     return {
         "out_rewards": rewards,
-        "out_advantages": advantages,
-        "out_returns": returns,
-        "out_pg_loss": surrogate,
-        "out_vf_loss": value,
-        "out_loss": loss,
+        **found,
         "out_grad_new_logprobs": gradients[0],
         "out_grad_new_values": gradients[1],
     }
