@@ -135,7 +135,7 @@ class SegmentStructure(TreeStructure):
 
     def sees(self, window: int | None) -> Callable[[Tensor, Tensor], Tensor]:
         tree, _, place = self._labels
-        both = torch.tensor(self.bidirectional, device=self.device)[tree]
+        both = self._both
 
         def visible(query: Tensor, key: Tensor) -> Tensor:
             distance = place[query] - place[key]
@@ -143,3 +143,8 @@ class SegmentStructure(TreeStructure):
             return found if window is None else found & (distance.abs() < window)
 
         return visible
+
+    @cached_property
+    def _both(self) -> Bool[Tensor, " t"]:
+        """Which positions of the row are read in both directions."""
+        return torch.tensor(self.bidirectional, device=self.device)[self._labels[0]]

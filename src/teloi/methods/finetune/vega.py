@@ -122,6 +122,8 @@ def pseudo_labels(
 
     A column `label` that the rows may have is not read.
     """
+    from scipy.special import softmax
+
     from teloi.models.sequences import Classifier, class_logits
 
     paired = [row.get("text_pair") is not None for row in rows]
@@ -130,8 +132,7 @@ def pseudo_labels(
     seconds = [str(row["text_pair"]) for row in rows] if any(paired) else None
     texts = [str(row["text"]) for row in rows]
     logits = class_logits(Classifier(classifier.model), classifier.processor, texts, seconds)
-    chances = np.exp(logits - logits.max(1, keepdims=True))
-    chances /= chances.sum(1, keepdims=True)
+    chances = softmax(logits, axis=1)
     found, sure = chances.argmax(1), chances.max(1)
     kept = np.zeros(len(rows), bool)
     for number in range(chances.shape[1]):
