@@ -80,7 +80,8 @@ class Method:
     def load(self) -> type[Objective]:
         """The class behind the entry."""
         module, _, name = self.entry.partition(":")
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+        found: type[Objective] = getattr(importlib.import_module(module), name)
+        return found
 
 
 def _by_slug(*papers: Paper) -> dict[str, Paper]:

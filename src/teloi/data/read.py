@@ -283,7 +283,7 @@ csv.field_size_limit(2**31 - 1)
 
 def _read_parquet(path: Path, limit: int | None) -> Sequence[Row]:
     import datasets
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
 
     try:
         table = datasets.Dataset.from_parquet(str(path))

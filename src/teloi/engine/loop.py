@@ -136,7 +136,8 @@ class Trainer:
                 return work(*inputs)
 
         with evaluation(self.step):
-            return self.step(with_whole_weights)  # type: ignore[no-any-return]
+            found: T = self.step(with_whole_weights)
+        return found
 
     def trained(self) -> Models:
         """The models as training has left them, whole on every process; all must ask."""

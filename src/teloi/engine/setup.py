@@ -86,7 +86,7 @@ def redrawn(base: Base, config: TrainConfig) -> Any:
     if (preset := _preset(config)) is None:
         return copy.deepcopy(base.model)
     torch.manual_seed(config.seed)
-    model: Any = scratch_model(preset, base.processor.tokenizer, base.architecture).to(dtype=base.model.dtype)  # type: ignore[call-arg]
+    model = _in_numbers(scratch_model(preset, base.processor.tokenizer, base.architecture), base.model.dtype)
     lay_out(model, base.layout)
     return model.eval()
 
@@ -119,7 +119,7 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
         )
     if architecture == "causal" and sees_future(model):
         raise ModelError(f"{config.model} reads in both directions ({type(model).__name__}), so it is no causal model")
-    model = model.to(dtype=_dtype(config, model))  # type: ignore[call-arg]  # transformers wraps nn.Module.to
+    model = _in_numbers(model, _dtype(config, model))
     limit = min(config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length)
     processor = Processor(tokenizer, limit, config.overlong)
     return Base(model.eval(), processor, _layout(model, config, architecture), config.model, architecture)
@@ -188,7 +188,7 @@ def tokenizer_for(objective: Objective) -> PreTrainedTokenizerBase | None:
 def frozen_model(name: str, base: Base, config: TrainConfig) -> Any:
     """A model that is only asked, as objectives of the base's architecture see it."""
     model = load_model(name, dtype=torch.float32, architecture=base.architecture)
-    model = model.to(dtype=_dtype(config, model))  # type: ignore[call-arg]  # transformers wraps nn.Module.to
+    model = _in_numbers(model, _dtype(config, model))
     layout = _layout(model, config, base.architecture)
     return role(model.requires_grad_(False).eval(), replace(base, layout=layout))
 
@@ -239,9 +239,15 @@ def _with_adapter(model: PreTrainedModel, config: TrainConfig, architecture: Arc
         raise UsageError(f"--lora does not fit {type(model).__name__}: {' '.join(str(error).split())}") from None
 
 
+def _in_numbers(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    found: PreTrainedModel = model.to(dtype=dtype)  # type: ignore[call-arg]  # transformers wraps nn.Module.to
+    return found
+
+
 def _dtype(config: TrainConfig, model: PreTrainedModel) -> torch.dtype:
     if config.dtype != "auto":
-        return getattr(torch, config.dtype)  # type: ignore[no-any-return]
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        return dtype
     real = sum(p.numel() for p in model.parameters()) >= REAL
     return torch.bfloat16 if real and has_bfloat16() else torch.float32
 

@@ -28,7 +28,7 @@ def packed(model: nn.Module) -> Iterator[None]:
         layers = []
     try:
         for layer in layers:
-            layer.forward = _forward(layer)  # type: ignore[method-assign, assignment]
+            layer.forward = _forward(layer)  # type: ignore[method-assign, assignment]  # its own, for a while
         yield
     finally:
         for layer in layers:

@@ -44,7 +44,8 @@ def token_logps(
     # The dtypes are this function's own: autocast must not round its products.
     with torch.autocast(hidden.device.type, enabled=False):
         if torch.is_grad_enabled():
-            logps: Tensor = _TokenLogps.apply(hidden, weight, bias, targets, chunk)  # type: ignore[no-untyped-call]
+            function: Any = _TokenLogps  # torch does not type `apply`
+            logps: Tensor = function.apply(hidden, weight, bias, targets, chunk)
             return logps
         return _forward(hidden, weight, bias, targets, chunk, with_slope=False)[0]
 

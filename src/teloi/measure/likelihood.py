@@ -109,11 +109,10 @@ def _likelihoods(model: Any, processor: Processor, texts: Sequence[Ids], scoring
     for number, text in enumerate(texts):
         if scoring.kind == "causal":
             limit = (scoring.length or processor.max_length) + bool(scoring.length) * (len(scoring.front) + 1)
-            found = blocks(text, scoring.front, min(limit, processor.max_length))
-            trees += found
+            trees += blocks(text, scoring.front, min(limit, processor.max_length))
         else:
-            written += (found := _continued(text, scoring, end_id(processor.tokenizer)))  # type: ignore[assignment]
-        owners += [number] * len(found)
+            written += _continued(text, scoring, end_id(processor.tokenizer))
+        owners += [number] * (len(trees) + len(written) - len(owners))
 
     def written_sums(part: Sequence[Example]) -> Tensor:
         batch = SequenceBatch(part, device=model.model.device)

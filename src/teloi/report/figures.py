@@ -261,7 +261,7 @@ def _names(ax: Axes, points: Sequence[tuple[str, float, float]], theme: Theme) -
     from matplotlib.transforms import Bbox
 
     fig = ax.figure
-    fig.draw_without_rendering()  # type: ignore[union-attr]
+    fig.draw_without_rendering()  # type: ignore[union-attr]  # a figure, no part of one
     pixel = fig.dpi / 72
     frame = ax.get_window_extent()
     centres = ax.transData.transform([(x, y) for _, x, y in points])

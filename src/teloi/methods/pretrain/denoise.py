@@ -261,7 +261,7 @@ class UL2(Denoising):
         low, high = self.low_rate, self.high_rate
         r = [(low, span) for span in self.short_spans]
         x = [*((high, span) for span in self.short_spans), (low, self.long_span), (high, self.long_span)]
-        groups: tuple[list[tuple[Any, float | None]], ...] = (r, x, [(self.s_split, None)])  # type: ignore[assignment]
+        groups: tuple[list[tuple[Any, float | None]], ...] = (r, x, [(self.s_split, None)])  # type: ignore[assignment]  # lists
         return tuple(
             Denoiser(share, span, weight / len(group), mode)
             for mode, (weight, group) in enumerate(zip(self.mixture, groups, strict=True))

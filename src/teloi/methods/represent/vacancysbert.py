@@ -76,7 +76,7 @@ class VacancySBERT(InBatch):
         if self.skills < 1:
             raise UsageError(f"skills must be at least 1, not {self.skills}")
 
-    def encode(self, row: TitleSkills, processor: Processor) -> Any:  # type: ignore[override]
+    def encode(self, row: TitleSkills, processor: Processor) -> Any:  # type: ignore[override]  # other rows
         ids, both = processor.bare_ids, processor.remembered_ids
         pieces = [(both(skill), both(SEPARATOR + skill)) for skill in row.skills]
         example = Titled(
@@ -91,6 +91,7 @@ class VacancySBERT(InBatch):
             raise Overlong(0, longest, processor.max_length)
         return example
 
+    # Its examples are no token sequences yet: which skills stand in them is drawn here.
     def collate(self, examples: Sequence[Titled], now: Now, device: Any) -> SequenceBatch:  # type: ignore[override]
         from teloi.batch.sequence import Sequence as Texts
 

@@ -166,7 +166,7 @@ class GraftedModel(PreTrainedModel):
         self.encoder: Any = AutoModel.from_config(parts[0])
         language_model = AutoModelForCausalLM.from_config(parts[1])
         self.decoder = GraftedDecoder(language_model, parts[0].hidden_size, config.cross_layers)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers'
         self.freeze()
 
     def freeze(self) -> None:

@@ -53,7 +53,7 @@ class HashedTokenizer(PreTrainedTokenizer):
         self.buckets = buckets
         self._added_tokens_decoder = {}
         given = {"buckets": buckets, "pad_token": PAD, "special_tokens_pattern": "none", **kwargs}
-        super().__init__(**given)  # type: ignore[no-untyped-call]
+        super().__init__(**given)  # type: ignore[no-untyped-call]  # transformers'
 
     @property
     def vocab_size(self) -> int:
@@ -108,7 +108,7 @@ class HashedModel(PreTrainedModel):
     def __init__(self, config: HashedConfig) -> None:
         super().__init__(config)
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers'
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings
