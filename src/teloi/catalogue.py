@@ -16,8 +16,6 @@ from teloi.names import hint, import_file
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from teloi.engine.objective import Objective
-
 Kind = Literal["objective", "recipe", "data", "decoder", "evaluation", "planner"]
 Stage = Literal[
     "pretrain", "finetune", "prefer", "reinforce", "represent",
@@ -77,10 +75,10 @@ class Method:
         """The paper that introduced the method."""
         return PAPERS[self.source or self.paper]
 
-    def load(self) -> type[Objective]:
-        """The class behind the entry."""
+    def load(self) -> type[Any]:
+        """The class behind the entry: a subclass of what the engine has for its kind, `Objective` or `Recipe`."""
         module, _, name = self.entry.partition(":")
-        found: type[Objective] = getattr(importlib.import_module(module), name)
+        found: type[Any] = getattr(importlib.import_module(module), name)
         return found
 
 
@@ -250,8 +248,8 @@ def is_file(name: str) -> bool:
     return ".py:" in name or name.endswith(".py")
 
 
-def resolve(name_or_file: str) -> type[Objective]:
-    """The objective class behind a method's name or a user's "path/to/my_file.py:MyObjective".
+def resolve(name_or_file: str) -> type[Any]:
+    """The class behind a method's name, or the objective or recipe behind a user's "path/to/my_file.py:MyObjective".
 
     Raises `UsageError` for an unknown name, a missing file, or a class that is missing or no `Objective`. What
     goes wrong inside the user's file keeps its traceback.
@@ -265,11 +263,12 @@ def resolve(name_or_file: str) -> type[Objective]:
     return _objective_in(import_file(file), name, file)
 
 
-def _objective_in(module: ModuleType, name: str, file: str) -> type[Objective]:
+def _objective_in(module: ModuleType, name: str, file: str) -> type[Any]:
     from teloi.engine.objective import Objective
+    from teloi.engine.recipe import Recipe
 
     found: Any = getattr(module, name, None)
-    if isinstance(found, type) and issubclass(found, Objective):
+    if isinstance(found, type) and issubclass(found, Objective | Recipe):
         if "__dataclass_fields__" not in vars(found):
             raise UsageError(f"{name} in {file} is no dataclass: write @dataclass(frozen=True) above it")
         if getattr(found, "reads", None) is None:

@@ -216,7 +216,8 @@ SMALL["salt"] = {"stage": 1.0}
 
 
 def make(method: catalogue.Method) -> Objective:
-    return method.load()(**SMALL.get(method.name, {}))
+    made: Objective = method.load()(**SMALL.get(method.name, {}))
+    return made
 
 
 def branches_of(objective: Objective) -> int:

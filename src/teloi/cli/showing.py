@@ -17,12 +17,12 @@ from tyro.conf import Positional
 from teloi.catalogue import METHODS, PAPERS, Method, find, is_file, resolve
 from teloi.claims.results import Result, measured
 from teloi.cli.options import attribute_docs, default_of, flags, parse_groups, value_text
+from teloi.engine.objective import Objective
 from teloi.errors import UsageError
 from teloi.report.claims import expectation, held, verdict
 
 if TYPE_CHECKING:
     from teloi.data.formats import Format
-    from teloi.engine.objective import Objective
 
 # one row of each format as a user would write it
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -174,7 +174,7 @@ def commands(name: str, objective: type[Objective], reads: type[Format], indent:
     data = f"--data your-{reads.name}.jsonl"
     yours = data if objective.architecture == "none" else f"--model YOUR_MODEL {data}"
     lines = [f"teloi train {name}", f"teloi train {name} {yours} --dry-run"]
-    if name != "sft" and "prompt" in reads.needs:
+    if name != "sft" and "prompt" in reads.needs and issubclass(objective, Objective):
         lines.append(f"teloi compare sft {name} {data} --budget 200k")
     return "\n".join(f"{indent}{line}" for line in [*lines, f"teloi train {name} --help"])
 

@@ -17,6 +17,7 @@ from teloi.errors import UsageError
 if TYPE_CHECKING:
     from teloi.engine.directory import RunDirectory
     from teloi.engine.objective import Objective
+    from teloi.engine.recipe import Recipe
 
 GENERAL = """\
 Train a model with one method: teloi train METHOD [flags], or teloi train my_file.py:MyObjective [flags].
@@ -50,6 +51,7 @@ def train(args: Sequence[str]) -> None:
     from teloi.engine.directory import RunDirectory
     from teloi.engine.processes import is_main, leave
     from teloi.engine.progress import say
+    from teloi.engine.recipe import Recipe, follow
     from teloi.engine.train import run_path, settings_of
     from teloi.engine.train import train as run
     from teloi.report.card import CARD
@@ -60,8 +62,10 @@ def train(args: Sequence[str]) -> None:
         say(f"{directory.path} is finished: only its curves and its card were missing")
         directory.drop_checkpoints()
         trained = True
+    elif isinstance(objective, Recipe):
+        trained = follow(objective, config, method) is not None  # None after a dry run
     else:
-        trained = run(objective, config, method) is not None  # None after a dry run
+        trained = run(objective, config, method) is not None
     if trained and directory.writes:
         describe(directory, shlex.join(["teloi", "train", *args]))
     leave()
@@ -73,7 +77,8 @@ def describe(directory: RunDirectory, command: str) -> None:
     from teloi.report.card import write_card
     from teloi.report.figures import run_figure
 
-    run_figure(directory.records(), directory.path / "curves.png")
+    if records := directory.records():
+        run_figure(records, directory.path / "curves.png")
     run = read_run(directory.run)
     done = run[DONE]
     model, name = run["train"]["model"], run["method"]
@@ -96,7 +101,7 @@ def describe(directory: RunDirectory, command: str) -> None:
     )
 
 
-def parse_run(args: Sequence[str]) -> tuple[str, Objective, TrainConfig]:
+def parse_run(args: Sequence[str]) -> tuple[str, Objective | Recipe, TrainConfig]:
     """The method's name, the objective and the settings that these words ask for: METHOD first, then flags.
 
     With `--config run.yaml` METHOD may be left out; with another METHOD than the saved run's only the

@@ -58,7 +58,7 @@ class RunDirectory:
         than the one to resume (`record`, where it is known).
         """
         check_writable(self.path)
-        found = self._found()
+        found = self.found()
         if resume and found is not None:
             if found.get(DONE):
                 raise UsageError(f"{self.path} is finished: there is nothing to resume")
@@ -87,7 +87,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.run, yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True))
 
-    def _found(self) -> Mapping[str, Any] | None:
+    def found(self) -> Mapping[str, Any] | None:
         """What run.yaml says, if teloi wrote it."""
         try:
             found = yaml.safe_load(self.run.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ class RunDirectory:
 
     def finished(self, settings: Mapping[str, Any]) -> bool:
         """Whether a run of these settings (what run.yaml says but of the data) has come to its end in here."""
-        found = self._found() or {}
+        found = self.found() or {}
         return DONE in found and not _difference({name: found.get(name) for name in settings}, settings)
 
     def records(self) -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from teloi.engine.progress import bar, say, seconds
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models, tokenizer_for
 from teloi.models.roles import CachedReference, Models
+
+if TYPE_CHECKING:
+    from teloi.engine.recipe import Recipe
 
 DEFAULT_DATA = "instructions"
 
@@ -66,7 +69,7 @@ def train(
         preview(objective, models, base, inputs.examples, plan, config)
         return None
 
-    record = {**settings_of(name, objective, config), "data": inputs.record(), "versions": _versions()}
+    record = {**settings_of(name, objective, config), "data": inputs.record(), "versions": versions()}
     continued = directory.check(record, resume=config.resume, overwrite=config.overwrite)
     models = make_models(objective, base, config, example=inputs.examples[0])
     ledger = Ledger(overlong={"rows": inputs.overlong} if inputs.overlong else {})
@@ -101,7 +104,7 @@ def run_path(config: TrainConfig, name: str) -> Path:
     return config.output_dir or Path("runs") / name.rsplit(":")[-1].lower()
 
 
-def settings_of(name: str, objective: Objective, config: TrainConfig) -> dict[str, Any]:
+def settings_of(name: str, objective: Objective | Recipe, config: TrainConfig) -> dict[str, Any]:
     """What run.yaml says of a run before its data are read."""
     return {
         "teloi": teloi.__version__,
@@ -270,7 +273,7 @@ def _hash(examples: Sequence[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
 
