@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from teloi import losses
+from teloi.data.segmentation import sentences, subsentences
 from tests.golden.ppo import update
 
 
@@ -38,4 +40,15 @@ def ppo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-ADAPTERS = {"ppo": ppo}
+def segmentation(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
+    rule = params["min_words"], params["break_after_word_ending_in"]
+    starts = [[*(start for start, _ in subsentences(text, *rule)), len(text)] for text in params["texts"]]
+    bounds = [[0, *(end for _, end in sentences(text))] for text in params["texts"]]
+    return {"out_subsentence_starts": padded(starts), "out_sentence_bounds": padded(bounds)}
+
+
+def padded(rows: list[list[int]]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=-1)
+
+
+ADAPTERS = {"ppo": ppo, "subsentences": segmentation}

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from teloi.data.formats.base import Format, Message, Text
+from teloi.data.formats.base import Format, Message, Text, plain
+from teloi.data.formats.feedback import AnswerFeedback, ErrorSpans
 from teloi.data.formats.labelled import Document, LabelledText
 from teloi.data.formats.pairs import MinimalPair, Pair, TitleSkills
 from teloi.data.formats.scored import ScoredSegments
@@ -31,8 +32,10 @@ from teloi.data.formats.trajectories import Trajectory
 
 __all__ = [
     "FORMATS",
+    "AnswerFeedback",
     "Conversations",
     "Document",
+    "ErrorSpans",
     "Format",
     "ImplicitPreference",
     "LabelledText",
@@ -49,10 +52,13 @@ __all__ = [
     "Trajectory",
     "UnpairedPreference",
     "detect",
+    "plain",
 ]
 
 # From the most to the least specific: `detect` takes the first that fits.
 _ORDER: tuple[type[Format], ...] = (
+    AnswerFeedback,
+    ErrorSpans,
     Preference,
     ImplicitPreference,
     UnpairedPreference,

@@ -70,6 +70,11 @@ class Format:
                 raise RowError(f"column '{name}' repeats the prompt; it should hold only the reply's messages")
 
 
+def plain(text: Text) -> str:
+    """What a text says, standard or conversational: of messages their contents, one after the other."""
+    return text if isinstance(text, str) else "".join(message["content"] for message in text)
+
+
 def text_in(row: Mapping[str, Any], column: str, format: type[Format]) -> Text:
     """A column's text or messages."""
     value = value_in(row, column, format)
