@@ -19,7 +19,7 @@ WORDS = ("it", "was", "a", "fine", "long", "cold", "day", "so", "well", "now", "
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[1_000, 100_000], help="rows of the files, smallest first"
+        "--sizes", type=int, nargs="+", default=[1_000, 100_000, 1_000_000], help="rows of the files, smallest first"
     )
 
 

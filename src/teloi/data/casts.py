@@ -1,21 +1,23 @@
 """From one format of rows to another, explicitly.
 
 `CASTS` is the whole table; longer ways are found by searching it (`route`). A cast turns one row into one or
-several rows, only the desirable-rows cast may leave a row out; other columns and the place of the row are
-kept. What a cast leaves behind it says in `loses`. Rendering messages to text needs a tokenizer: see
+several rows, only those to desirable rows and to compared answers may leave a row out; other columns and the place
+of the row are kept. What a cast leaves behind it says in `loses`. Rendering messages to text needs a tokenizer: see
 `Processor.standard`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from teloi.data.formats import (
+    AnswerFeedback,
     Conversations,
     Document,
+    ErrorSpans,
     Format,
     ImplicitPreference,
     LabelledText,
@@ -81,7 +83,7 @@ def _desirable(row: UnpairedPreference) -> list[Format]:
     return [PromptCompletion(row.prompt, row.completion, **_about(row))] if row.label else []
 
 
-def _prompt(row: Preference | PromptCompletion | UnpairedPreference) -> list[Format]:
+def _prompt(row: Preference | PromptCompletion | UnpairedPreference | ErrorSpans) -> list[Format]:
     return [PromptOnly(row.prompt, **_about(row))]
 
 
@@ -128,6 +130,26 @@ def _unscored(row: ScoredSegments) -> list[Format]:
     return [LanguageModeling("".join(row.texts), **_about(row))]
 
 
+def _marked(row: AnswerFeedback) -> list[Format]:
+    return [ErrorSpans(row.prompt, _reply(row.answers[0]), row.errors, **_about(row))]
+
+
+def _compared(row: AnswerFeedback) -> list[Format]:
+    return [Preference(row.prompt, _reply(one), _reply(other), **_about(row)) for one, other in row.better()]
+
+
+def _golden(row: AnswerFeedback) -> list[Format]:
+    return [PromptCompletion(row.prompt, _reply(row.gold), **_about(row))]
+
+
+def _asked(row: AnswerFeedback) -> list[Format]:
+    return [PromptOnly(row.prompt, **_about(row))]
+
+
+def _reply(text: str) -> Text:
+    return [{"role": "assistant", "content": text}]
+
+
 CASTS: tuple[Cast, ...] = (
     Cast(ImplicitPreference, Preference, _common_start),
     Cast(Preference, UnpairedPreference, _both_sides),
@@ -145,6 +167,11 @@ CASTS: tuple[Cast, ...] = (
     Cast(Document, LanguageModeling, _laid_out),
     Cast(LanguageModeling, Document, _parted),
     Cast(ScoredSegments, LanguageModeling, _unscored, loses="the scores"),
+    Cast(AnswerFeedback, ErrorSpans, _marked, loses="all answers but the first"),
+    Cast(AnswerFeedback, Preference, _compared, loses="what is wrong with the answers, and where"),
+    Cast(AnswerFeedback, PromptCompletion, _golden, loses="the answers and the feedback to them"),
+    Cast(AnswerFeedback, PromptOnly, _asked, loses="the answers and the feedback to them"),
+    Cast(ErrorSpans, PromptOnly, _prompt, loses="the completion and its errors"),
 )
 
 
@@ -175,10 +202,8 @@ def route(source: type[Format], target: type[Format]) -> list[Cast]:
 
 def cast(rows: Iterable[Format], source: type[Format], target: type[Format]) -> list[Format]:
     """Rows of `source` as rows of `target`, in order; raises `CastError` if no chain leads there."""
-    result: list[Format] = list(rows)
-    for step in route(source, target):
-        result = [made for row in result for made in step.apply(row)]
-    return result
+    way = route(source, target)
+    return [made for row in rows for made in _along(way, row)]
 
 
 def choose(row: Mapping[str, Any], targets: Sequence[type[Format]]) -> tuple[type[Format], type[Format]]:
@@ -205,9 +230,14 @@ def choose(row: Mapping[str, Any], targets: Sequence[type[Format]]) -> tuple[typ
 
 
 def as_format(rows: Rows, targets: type[Format] | Sequence[type[Format]]) -> list[Format]:
-    """All rows parsed and cast to a format that the method reads (the first row decides which).
+    """All rows parsed and cast to a format that the method reads: `one_by_one`, in one list."""
+    return [made for row in one_by_one(rows, targets) for made in row]
 
-    Raises `RowError` with file, row and column at the first row that does not fit, `DataError` if none is
+
+def one_by_one(rows: Rows, targets: type[Format] | Sequence[type[Format]]) -> Iterator[list[Format]]:
+    """What becomes of each row, parsed and cast to a format that the method reads (the first row decides which).
+
+    Raises `RowError` with file, row and column at the first row that does not fit, `DataError` in the end if none is
     left.
     """
     targets = (targets,) if isinstance(targets, type) else targets
@@ -215,11 +245,22 @@ def as_format(rows: Rows, targets: type[Format] | Sequence[type[Format]]) -> lis
         source, target = choose(rows[0], targets)
     except RowError as error:
         raise error.at(rows.where(0)) from None
-    parsed = [source.parse(row, rows.where(number)) for number, row in enumerate(rows)]
-    result = cast(parsed, source, target)
-    if not result:
+    way = route(source, target)
+    left = False
+    for number, row in enumerate(rows):
+        made = _along(way, source.parse(row, rows.where(number)))
+        left = left or bool(made)
+        yield made
+    if not left:
         raise DataError(f"{rows.name}: no rows are left after the cast from {source.name} to {target.name}")
-    return result
+
+
+def _along(way: Sequence[Cast], row: Format) -> list[Format]:
+    """What a chain of casts makes of a row."""
+    made = [row]
+    for step in way:
+        made = [after for before in made for after in step.apply(before)]
+    return made
 
 
 def _joined(prompt: Text, completion: Text) -> Text:

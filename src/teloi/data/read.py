@@ -23,11 +23,17 @@ import json
 import os
 import re
 import zlib
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+
+from teloi.data.store import Chosen, Store
 from teloi.errors import DataError, RowError
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -42,7 +48,7 @@ class Rows(Sequence[Row]):
     """Rows as dicts, with their origin: `rows.where(3)` says "hh.jsonl row 4", `rows.name` "hh.jsonl".
 
     The number is the one an editor shows: the physical line in files that have lines, header and blank lines
-    counted; else the number of the record.
+    counted; else the number of the record. Of a large set memory holds the beginning, a file the rest (`Store`).
     """
 
     def __init__(self, items: Sequence[Row], name: str, places: Sequence[str] | None = None) -> None:
@@ -64,12 +70,40 @@ class Rows(Sequence[Row]):
 
     def select(self, indices: Iterable[int]) -> Rows:
         """Some of the rows, in the given order, each keeping its place."""
-        chosen = list(indices)
-        return Rows([self._items[i] for i in chosen], self.name, [self.where(i) for i in chosen])
+        chosen = np.fromiter(indices, np.int64)
+        places = self._places if self._places is not None else Places([self.name], [0], range(1, len(self) + 1))
+        return Rows(Chosen(self._items, chosen), self.name, Chosen(places, chosen))
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._items)
 
     def where(self, index: int) -> str:
         """The place of a row, for messages."""
         return self._places[index] if self._places is not None else f"{self.name} row {index + 1}"
+
+
+@dataclass(frozen=True)
+class Places(Sequence[str]):
+    """The places of rows of some files, one file's after the other's."""
+
+    labels: Sequence[str]
+    """What the files are called."""
+    starts: Sequence[int]
+    """The first row of each."""
+    numbers: Sequence[int]
+    """The number of each row in its file."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return Chosen(self, range(len(self))[index])
+        return f"{self.labels[bisect_right(self.starts, index) - 1]} row {self.numbers[index]}"
 
 
 def read(spec: str | Path, split: str = "train", limit: int | None = None) -> Rows:
@@ -108,8 +142,10 @@ def _read(spec: str, split: str, limit: int | None) -> Rows:
 
 
 def _read_files(paths: Sequence[Path], name: str, limit: int | None, folder: str = "") -> Rows:
-    items: list[Row] = []
-    places: list[str] = []
+    items: Store[Row] = Store()
+    labels: list[str] = []
+    starts: list[int] = []
+    numbers = array("q")
     for path in paths:
         room = None if limit is None else limit - len(items)
         if room == 0:
@@ -117,17 +153,19 @@ def _read_files(paths: Sequence[Path], name: str, limit: int | None, folder: str
         suffix, label = _suffix(path), folder + path.name
         if suffix is None:
             raise DataError(f"{path}: teloi reads {', '.join(_READERS)} (also .gz) and .parquet files")
+        labels.append(label)
+        starts.append(len(items))
         if suffix == ".parquet":
             table = _read_parquet(path, room)
             if len(paths) == 1:
                 return Rows(table, label)
-            items.extend(table[i] for i in range(len(table)))
-            places.extend(f"{label} row {i + 1}" for i in range(len(table)))
-            continue
-        for number, row in islice(_READERS[suffix](path, label), room):
+            found: Iterator[tuple[int, Row]] = enumerate(table, 1)
+        else:
+            found = islice(_READERS[suffix](path, label), room)
+        for number, row in found:
             items.append(row)
-            places.append(f"{label} row {number}")
-    return Rows(items, name, places)
+            numbers.append(number)
+    return Rows(items, name, Places(labels, starts, numbers))
 
 
 def _read_directory(folder: Path, name: str, split: str, limit: int | None) -> Rows:
@@ -335,7 +373,10 @@ def _read_hub(spec: str, split: str, limit: int | None) -> Rows:
         if limit is not None and not offline:
             # A stream spares the download of the rest.
             stream = datasets.load_dataset(name, configuration or None, split=split, streaming=True)
-            return Rows(list(stream.take(limit)), spec)
+            taken: Store[Row] = Store()
+            for row in stream.take(limit):
+                taken.append(row)
+            return Rows(taken, spec)
         table = datasets.load_dataset(name, configuration or None, split=split)
     except Exception as error:  # `datasets` passes on whatever its readers raise
         if offline:

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from teloi.data.processor import Processor
 from teloi.data.scoring import Scoring, text_front
 from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig, plain, scratch_preset
 from teloi.engine.dataset import Encoded
 from teloi.engine.evaluator import Evaluator, Subject
+from teloi.engine.examples import costs
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.metrics import Measured, Metric
 from teloi.engine.objective import Ledger
@@ -105,7 +108,7 @@ def prepare(
     """Plans of all seeds, and the reference's sums on the examples they use."""
     train = settings_for(arm, config.train)
     started = time.monotonic()
-    lengths = [arm.objective.cost(example) for example in encoded.examples]
+    lengths = costs(arm.objective, encoded.examples)
     quotas = arm.objective.quotas(encoded.examples)
     plans = [
         make_plan(
@@ -123,7 +126,7 @@ def prepare(
     examples = encoded.examples
     ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
     if arm.objective.reference_sums and "reference" in arm.objective.roles:
-        used = (i for plan in plans for step in range(plan.steps) for i in plan.examples(step))
+        used = np.concatenate([plan.used for plan in plans])
         start = LanguageModel(base.model, base.layout)
         examples, computed = with_reference_sums(examples, used, start, train.micro_tokens, fingerprint(base.model))
         # The seeds share one pass: each is charged its part.

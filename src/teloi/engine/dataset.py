@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from teloi.data.casts import as_format
+from teloi.data.casts import one_by_one
 from teloi.data.processor import Processor
 from teloi.data.read import Rows
+from teloi.data.store import Store
+from teloi.engine.examples import Examples, sizes
 from teloi.engine.objective import Objective
-from teloi.engine.progress import track
+from teloi.engine.progress import track_some
 from teloi.errors import DataError, Overlong, RowError
 
 
 @dataclass
 class Encoded:
-    """Examples of a data set for one objective; `rows[i]` is the index of the (cast) row that example i came from."""
+    """Examples of a data set for one objective."""
 
     examples: Sequence[Any]
-    rows: list[int] = field(default_factory=list)
     overlong: int = 0
     """Rows that were longer than the context and so dropped or truncated."""
     overlong_policy: str = "drop"
 
     def __str__(self) -> str:
-        tokens = sum(example.size for example in self.examples)
+        tokens = int(sizes(self.examples).sum())
         longer = f", {self.overlong} longer than the context {_PAST[self.overlong_policy]}" if self.overlong else ""
         size = f", {tokens:,} tokens" if tokens > len(self.examples) else ""  # arrays have none
         return f"{len(self.examples):,} examples{size}{longer}"
@@ -39,20 +40,21 @@ def encode(objective: Objective, rows: Rows, processor: Processor, training: Seq
     malformed or none is left."""
     truncated = processor.truncated
     encoded = Encoded([], overlong_policy=processor.overlong)
-    examples: list[Any] = []
-    for index, row in enumerate(track(as_format(rows, objective.reads), "tokenising")):
-        try:
-            found = objective.encode(row, processor)
-        except Overlong as error:
-            if processor.overlong == "fail":
+    # What an objective prepares is another thing than what it encodes: its contents are known only then.
+    examples: Store[Any] = Examples() if type(objective).prepare is Objective.prepare else Store()
+    for made in track_some(one_by_one(rows, objective.reads), len(rows), "tokenising"):
+        for row in made:
+            try:
+                found = objective.encode(row, processor)
+            except Overlong as error:
+                if processor.overlong == "fail":
+                    raise error.at(row.where or rows.name) from None
+                encoded.overlong += 1
+                continue
+            except RowError as error:
                 raise error.at(row.where or rows.name) from None
-            encoded.overlong += 1
-            continue
-        except RowError as error:
-            raise error.at(row.where or rows.name) from None
-        found = found if isinstance(found, list) else [found]
-        examples.extend(found)
-        encoded.rows.extend([index] * len(found))
+            for example in found if isinstance(found, list) else [found]:
+                examples.append(example)
     encoded.overlong += processor.truncated - truncated
     if not examples and encoded.overlong:
         raise DataError(
@@ -63,9 +65,9 @@ def encode(objective: Objective, rows: Rows, processor: Processor, training: Seq
         raise DataError(f"{rows.name}: no rows are left, none has a token to learn from")
     try:
         if training is None:
-            encoded.examples = objective.prepare(examples, seed=0)
+            encoded.examples = objective.prepare(examples.listed(), seed=0)
         else:
-            encoded.examples = objective.prepare_held_out(examples, training, seed=0)
+            encoded.examples = objective.prepare_held_out(examples.listed(), training, seed=0)
     except DataError as error:
         if isinstance(error, RowError):
             raise

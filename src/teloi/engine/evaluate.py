@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from teloi.engine.config import TrainConfig
+from teloi.engine.examples import costs
 from teloi.engine.objective import Now, Objective
 from teloi.engine.plan import pack
 from teloi.engine.processes import state
@@ -31,8 +32,7 @@ def mean_terms(objective: Objective, models: Models, examples: Sequence[Any], co
     if objective.coupled:
         micros = [everything[i : i + config.batch_size] for i in range(0, len(everything), config.batch_size)]
     else:
-        lengths = [objective.cost(example) for example in examples]
-        micros = pack(everything, lengths, config.micro_tokens, models.layout)
+        micros = pack(everything, costs(objective, examples).tolist(), config.micro_tokens, models.layout)
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
     with evaluation(*models.trained):

@@ -101,8 +101,7 @@ def _trainer(objective: Objective, base: Base, rows: Sequence[Row], config: Trai
     models = make_models(objective, base, config, copy.deepcopy(base.model), example=examples[0])
     ledger = Ledger()
     if isinstance(models.reference, CachedReference):
-        used = (i for step in range(plan.steps) for i in plan.examples(step))
         examples, ledger.computed_tokens = with_reference_sums(
-            examples, used, models.policy, config.micro_tokens, fingerprint(base.model)
+            examples, plan.used, models.policy, config.micro_tokens, fingerprint(base.model)
         )
     return Trainer(objective, models, examples, plan, config, ledger=ledger)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from teloi.batch.tree import Kind
 from teloi.engine.config import Budget
 from teloi.engine.objective import Quotas
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A stream of examples, shuffled anew each epoch, cut into steps of `batch_size` and micro-batches of
     `micro_tokens`.
@@ -22,7 +23,7 @@ class Plan:
     An epoch has as many places as there are examples. With `quotas` each stratum has its share of them, evenly spread,
     and is shuffled anew whenever it is used up."""
 
-    lengths: tuple[int, ...]
+    lengths: NDArray[np.int64]
     """Positions of each example."""
     rows: int
     """Examples drawn in the whole run."""
@@ -47,11 +48,18 @@ class Plan:
     def tokens(self) -> int:
         """Positions trained on in the whole run."""
         full, rest = divmod(self.rows, len(self.lengths))
-        sizes = np.asarray(self.lengths)
-        last = int(sizes[self.epoch(full)[:rest]].sum())
+        last = int(self.lengths[self.epoch(full)[:rest]].sum())
         if self.quotas is None:
-            return full * int(sizes.sum()) + last
-        return sum(int(sizes[self.epoch(epoch)].sum()) for epoch in range(full)) + last
+            return full * int(self.lengths.sum()) + last
+        return sum(int(self.lengths[self.epoch(epoch)].sum()) for epoch in range(full)) + last
+
+    @property
+    def used(self) -> NDArray[np.int64]:
+        """The examples that the run sees, each once, in ascending order."""
+        full, rest = divmod(self.rows, len(self.lengths))
+        if self.quotas is None and full:
+            return np.arange(len(self.lengths))
+        return np.unique(np.concatenate([*(self.epoch(epoch) for epoch in range(full)), self.epoch(full)[:rest]]))
 
     def examples(self, step: int) -> list[int]:
         """Examples of a step, in the order of the stream."""
@@ -69,7 +77,7 @@ class Plan:
     def step(self, step: int) -> list[list[int]]:
         """The micro-batches of a step: each a list of examples."""
         examples = self.examples(step)
-        return [[examples[i] for i in micro] for micro in self.cut([self.lengths[i] for i in examples])]
+        return [[examples[i] for i in micro] for micro in self.cut(self.lengths[examples].tolist())]
 
     def cut(self, lengths: Sequence[int]) -> list[list[int]]:
         """Examples of these lengths, by their place, in micro-batches."""
@@ -78,7 +86,7 @@ class Plan:
 
 
 def make_plan(
-    lengths: list[int],
+    lengths: ArrayLike,
     *,
     batch_size: int,
     micro_tokens: int,
@@ -94,9 +102,9 @@ def make_plan(
 
     A budget of tokens is never exceeded, unless by its first example: a run trains on something.
     """
-    n = len(lengths)
-    rows = max(1, round(epochs * n))
-    plan = Plan(tuple(lengths), rows, batch_size, micro_tokens, seed, kind, whole, quotas)
+    sizes = np.asarray(lengths, np.int64)
+    rows = max(1, round(epochs * len(sizes)))
+    plan = Plan(sizes, rows, batch_size, micro_tokens, seed, kind, whole, quotas)
     if budget is not None:
         match budget.unit:
             case "rows":
@@ -118,15 +126,17 @@ def pack(examples: list[int], lengths: Sequence[int], size: int, kind: Kind = "p
     ordered = sorted(examples, key=lambda i: (-lengths[i], i))
     bins: list[list[int]] = []
     room: list[int] = []
+    first, length = 0, -1
     for i in ordered:
         if kind == "packed":
-            fits = next((b for b, free in enumerate(room) if lengths[i] <= free), None)
+            # No bin before the one that took the last example of this length has room for another.
+            first, length = (first if lengths[i] == length else 0), lengths[i]
+            fits = first = next((b for b in range(first, len(room)) if length <= room[b]), len(room))
         else:
-            fits = len(bins) - 1 if bins and lengths[bins[-1][0]] * (len(bins[-1]) + 1) <= size else None
-        if fits is None:
+            fits = len(bins) - (bool(bins) and lengths[bins[-1][0]] * (len(bins[-1]) + 1) <= size)
+        if fits == len(bins):
             bins.append([])
             room.append(size)
-            fits = len(bins) - 1
         bins[fits].append(i)
         room[fits] -= lengths[i]
     return bins
@@ -157,7 +167,7 @@ def _by_quotas(quotas: Quotas, seed: int, epoch: int) -> np.ndarray:
 
 def _rows_within(plan: Plan, tokens: int) -> int:
     """Examples of the plan's stream whose lengths add up to at most `tokens`."""
-    sizes = np.asarray(plan.lengths)
+    sizes = plan.lengths
     full, rest = divmod(tokens, int(sizes.sum())) if plan.quotas is None else (0, tokens)
     while (used := np.cumsum(sizes[plan.epoch(full)]))[-1] <= rest:
         full, rest = full + 1, rest - int(used[-1])

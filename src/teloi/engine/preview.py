@@ -37,7 +37,7 @@ def preview(
     console = Console(highlight=False)
     drawn = [examples[i] for i in plan.examples(0)]
     micros = plan.cut([objective.cost(example) for example in drawn])
-    first = [drawn[place] for place in micros[0]]
+    first: Several[Any] = [drawn[place] for place in micros[0]]
     if isinstance(models.reference, CachedReference):
         model_hash = fingerprint(base.model)
         first, _ = with_reference_sums(first, range(len(first)), models.policy, config.micro_tokens, model_hash)

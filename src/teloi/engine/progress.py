@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -24,22 +24,31 @@ console = Console(stderr=True, highlight=False, quiet=os.environ.get("RANK", "0"
 PATIENCE = 2.0
 """Seconds before a bar appears."""
 
+PAUSE = 0.1
+"""Seconds between what a bar shows: a million items a minute must not wait for it."""
+
 
 def say(message: str) -> None:
     """One line for the person who watches."""
     console.print(message, markup=False, soft_wrap=True)
 
 
-def track(items: Sequence[T], what: str) -> Iterator[T]:
+def track(items: Collection[T], what: str) -> Iterator[T]:
     """Iterate with a progress bar and an ETA, once it has taken two seconds."""
-    with bar(len(items), what) as advance:
+    return track_some(items, len(items), what)
+
+
+def track_some(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """The same over what does not know how many items it has."""
+    with bar(total, what) as advance:
         for item in items:
             yield item
             advance("")
 
 
 class bar:
-    """A progress bar as a context manager; call it with a short note after each item. It appears after two seconds."""
+    """A progress bar as a context manager; call it with a short note after each item or some of them. It appears after
+    two seconds."""
 
     def __init__(self, total: int, what: str) -> None:
         self.total = total
@@ -47,7 +56,7 @@ class bar:
         self.count = 0
 
     def __enter__(self) -> bar:
-        self.started = time.monotonic()
+        self.due = time.monotonic() + PATIENCE
         self.progress: Progress | None = None
         return self
 
@@ -55,9 +64,12 @@ class bar:
         if self.progress:
             self.progress.stop()
 
-    def __call__(self, note: str) -> None:
-        self.count += 1
-        if self.progress is None and console.is_terminal and time.monotonic() - self.started > PATIENCE:
+    def __call__(self, note: str, items: int = 1) -> None:
+        self.count += items
+        if (now := time.monotonic()) < self.due:
+            return
+        self.due = now + PAUSE
+        if self.progress is None and console.is_terminal:
             self.progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

@@ -8,7 +8,7 @@ import ctypes
 import functools
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -259,7 +259,7 @@ def has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
 
 
-def _texts(rows: Rows) -> list[str]:
+def _texts(rows: Rows) -> Iterator[str]:
     """Every string of every row, for training a tokenizer."""
 
     def strings(value: Any) -> list[str]:
@@ -269,7 +269,7 @@ def _texts(rows: Rows) -> list[str]:
             return [s for v in value.values() for s in strings(v)]
         return [s for v in value for s in strings(v)] if isinstance(value, (list, tuple)) else []
 
-    return [text for row in rows for text in strings(dict(row))]
+    return (text for row in rows for text in strings(dict(row)))
 
 
 @functools.cache

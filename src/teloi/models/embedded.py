@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from teloi.errors import ModelError
+from teloi.files import cache_home
 
 NAME = "smollm2-135m-instruct"
 ENCODER = "all-minilm-l6-v2"
@@ -32,11 +33,6 @@ HUB_FILES: dict[str, Any] = {
     "allow_patterns": ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"],
     "ignore_patterns": ["*/*", "consolidated*"],
 }
-
-
-def cache_home() -> Path:
-    """The directory for what teloi fetches: TELOI_CACHE, else ~/.cache/teloi."""
-    return Path(os.environ.get("TELOI_CACHE") or Path.home() / ".cache" / "teloi")
 
 
 @dataclass(frozen=True)
