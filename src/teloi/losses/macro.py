@@ -42,8 +42,9 @@ def perplexity_starts(perplexities: Float[Tensor, " t"], *, offset: int = 0, kee
     return _closed([0, *rises.tolist()], len(perplexities), keep_empty)
 
 
-def parsed_starts(tree: Tree, cutoff: int = 5) -> list[int]:
-    """Segments by a constituency tree, a word being a token, and an end token behind them.
+def parsed_starts(tree: Tree, cutoff: int = 5, length: int | None = None) -> list[int]:
+    """Segments by a constituency tree, a word being a token, in a response of `length` tokens: those of the tree and
+    one, the end token, by default.
 
     Depth first: a constituent of several words, fewer than `cutoff`, is a segment; a single word belongs to the segment
     before it; larger constituents are entered."""
@@ -64,7 +65,7 @@ def parsed_starts(tree: Tree, cutoff: int = 5) -> list[int]:
             at += words(part)
 
     visit(tree, 0)
-    return _closed([0, *starts], words(tree) + 1, False)
+    return _closed([0, *starts], words(tree) + 1 if length is None else length, False)
 
 
 def aggregate(

@@ -142,6 +142,12 @@ class SentenceEncoder:
             return torch.cat(parts)
         return self._embed(batch.ids[name], batch.mask[name])
 
+    def hidden(self, batch: SequenceBatch) -> Float[Tensor, "n d"]:
+        """Last hidden states at the scored labels, for heads that an objective brings itself."""
+        inputs = {"input_ids": batch.ids["input_ids"], "attention_mask": batch.mask["input_ids"]}
+        states: Tensor = self.model(**inputs).last_hidden_state
+        return states[batch.ids["labels"] != IGNORED]
+
     def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         if (mean := getattr(self.model, "mean_states", None)) is not None:  # a model that can do it better
             vectors: Tensor = mean(ids, mask).float()
