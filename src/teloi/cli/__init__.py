@@ -19,6 +19,7 @@ VERBS = {
     "compare": "teloi.cli.comparing:compare",
     "demo": "teloi.cli.comparing:demo",
     "claim": "teloi.cli.claiming:claim",
+    "decontaminate": "teloi.cli.decontaminating:command",
 }
 
 HELP = f"""\
@@ -32,6 +33,8 @@ usage: teloi VERB ...
   compare   several methods under one budget, several seeds, with intervals and a report
   demo      such a comparison on an embedded model and embedded data, in minutes
   claim     measure what a paper claims, at laptop scale, and judge it
+  decontaminate
+            drop training rows that hold what a test asks, and show which
 
 A tour
   See it work, with nothing of your own:
@@ -50,6 +53,8 @@ A tour
   Measure what a paper claims, or read what came out here:
     teloi claim pedagogy
     teloi claim --list
+  Keep the test out of the training data:
+    teloi decontaminate train.jsonl --against test.jsonl --output clean.jsonl
   Your own objective works like a built-in one:
     teloi train my_file.py:MyObjective --data pairs.jsonl
 
