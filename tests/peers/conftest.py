@@ -151,9 +151,9 @@ class Peers:
     def ours(self, objective: Objective, trees: Sequence[Tree], layout: Kind) -> Outcome:
         """Our step. With packed rows the reference's sums are computed beforehand and cached, with padded ones the
         reference is a second model."""
-        made = Models(LanguageModel(self._ours(self.policy, layout), layout, CHUNK if objective.coupled else None))
+        made = Models(LanguageModel(self.laid_out(self.policy, layout), layout, CHUNK if objective.coupled else None))
         if "reference" in objective.roles:
-            reference = LanguageModel(self._ours(self.reference, layout), layout)
+            reference = LanguageModel(self.laid_out(self.reference, layout), layout)
             if layout == "packed":
                 made.reference = CachedReference()
                 trees, _ = with_reference_sums(trees, range(len(trees)), reference, 128, fingerprint(reference.model))
@@ -161,8 +161,9 @@ class Peers:
                 made.reference = FrozenReference(reference)
         return take_step(objective, made, trees)
 
-    def trainer(self, method: str, peft_config: Any = None, **settings: Any) -> Any:
-        """TRL's trainer of that name over the rows, with the reference where it takes one."""
+    def trainer(self, method: str, peft_config: Any = None, model: Any = None, **settings: Any) -> Any:
+        """TRL's trainer of that name over the rows, of the policy unless a model is given, with the reference where it
+        takes one."""
         room = importlib.import_module(f"trl.experimental.{method.lower()}" if method in ("CPO", "ORPO") else "trl")
         arguments = getattr(room, f"{method}Config")(
             output_dir=self.directory / "trl",
@@ -176,7 +177,7 @@ class Peers:
         )
         with_reference = method in ("DPO", "KTO") and peft_config is None
         return getattr(room, f"{method}Trainer")(
-            model=copy.deepcopy(self.policy),
+            model=copy.deepcopy(model or self.policy),
             args=arguments,
             train_dataset=Dataset.from_list(list(self.rows)),
             processing_class=self.tokenizer,
@@ -185,7 +186,8 @@ class Peers:
         )
 
     @staticmethod
-    def _ours(model: LlamaForCausalLM, layout: Kind) -> Any:
+    def laid_out(model: LlamaForCausalLM, layout: Kind) -> Any:
+        """A copy of a model that takes batches laid out so."""
         made = copy.deepcopy(model)
         if layout == "packed":
             made.set_attn_implementation(TREE)
