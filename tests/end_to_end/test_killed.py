@@ -151,6 +151,8 @@ def test_a_run_killed_inside_a_rollout_ends_in_the_same_bits(tmp_path: Path, tel
     assert teloi(*command(tmp_path / "whole")).status == 0
     assert same_weights(out, tmp_path / "whole")
     assert records(out) == records(tmp_path / "whole")
+    samples = [(run / "samples.jsonl").read_text() for run in (out, tmp_path / "whole")]
+    assert samples[0] == samples[1]
     assert len({record["reward"] for record in records(out)}) > 5
 
 
@@ -286,7 +288,7 @@ def test_a_run_killed_before_its_card_was_written_gets_it(whole, teloi: Teloi, t
     out = tmp_path / source.name
     shutil.copytree(source, out)
     command = [word.replace(str(source), str(out)) for word in words("dpo", source)]
-    for name in ("README.md", "curves.png"):
+    for name in ("README.md", "curves.png", "report.html"):
         (out / name).unlink()
     before = contents(out)
     assert "is finished: there is nothing to resume" in teloi(*command, "--beta", "0.5", "--resume").error
@@ -296,6 +298,7 @@ def test_a_run_killed_before_its_card_was_written_gets_it(whole, teloi: Teloi, t
     after = contents(out)
     card = after.pop("README.md")
     assert after.pop("curves.png")
+    assert after.pop("report.html")
     assert after == before
     expected = (source / "README.md").read_text().replace(str(source), str(out)).replace(" 1e-3", " 1e-3 --resume")
     assert card is not None

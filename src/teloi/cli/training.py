@@ -76,11 +76,13 @@ def describe(directory: RunDirectory, command: str) -> None:
     from teloi.engine.directory import DONE
     from teloi.report.card import write_card
     from teloi.report.figures import run_figure
+    from teloi.report.run import REPORT, render_run, warning_lines
 
+    run, samples = read_run(directory.run), directory.sampled()
+    done = run[DONE]
     if records := directory.records():
         run_figure(records, directory.path / "curves.png")
-    run = read_run(directory.run)
-    done = run[DONE]
+        render_run(run, records, samples, command, directory.path / REPORT)
     model, name = run["train"]["model"], run["method"]
     library, task = LIBRARIES[resolve(name).architecture]
     method = None if is_file(name) else find(name)
@@ -96,6 +98,8 @@ def describe(directory: RunDirectory, command: str) -> None:
         ledger={key: value for key, value in done.items() if isinstance(value, int | float)},
         metrics=done["last"],
         versions={"teloi": run["teloi"], **run["versions"]},
+        samples=[one for one in samples if one["step"] == samples[-1]["step"]],
+        notes=warning_lines(done),
         library=library,
         task=task,
     )

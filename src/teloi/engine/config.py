@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from teloi.engine.objective import Objective
+from teloi.engine.stopping import HELD_OUT, StopWhen
 from teloi.errors import UsageError
 
 SCHEDULES = (
@@ -119,6 +120,8 @@ class TrainConfig:
     architecture whether packing is right for it."""
     seed: int = 0
     """Seed of initialisation, order and every random draw."""
+    stop_when: str | None = None
+    """End the run once a logged number says so: "kl > 10", "reward >= 0.9", "kl > 10 or eval_loss < 1.2"."""
     save_steps: int | None = None
     """Write a checkpoint every so many steps. Default: every five minutes."""
     logging_steps: int = 1
@@ -164,6 +167,9 @@ class TrainConfig:
             raise UsageError("resume continues a run and overwrite replaces it: choose one")
         if self.budget is not None:
             Budget.parse(self.budget)
+        asked = StopWhen.parse(self.stop_when).names if self.stop_when is not None else []
+        if (unmeasured := [name for name in asked if name.startswith(HELD_OUT)]) and self.eval_data is None:
+            raise UsageError(f"stop_when: {unmeasured[0]} is measured on held-out rows, and there is no eval_data")
 
     @property
     def amount(self) -> Budget | None:

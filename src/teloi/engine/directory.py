@@ -2,6 +2,7 @@
 
 run.yaml        everything needed to repeat the run
 metrics.jsonl   one record a logged step
+samples.jsonl   some of what the policy wrote, where a method samples from it
 checkpoints/    what a killed run resumes from; gone when the run is done
 *.safetensors, config.json, tokenizer*: the trained model, a plain transformers checkpoint
 """
@@ -28,6 +29,7 @@ from teloi.files import DRAFT, write_text
 
 RUN = "run.yaml"
 METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
 DONE = "done"
 
 
@@ -46,6 +48,10 @@ class RunDirectory:
     @property
     def metrics(self) -> Path:
         return self.path / METRICS if self.writes else Path(os.devnull)
+
+    @property
+    def samples(self) -> Path:
+        return self.path / SAMPLES if self.writes else Path(os.devnull)
 
     @property
     def checkpoints(self) -> Path:
@@ -114,17 +120,20 @@ class RunDirectory:
 
     def records(self) -> list[dict[str, float]]:
         """The logged steps so far; a last line cut short by a kill is left out."""
-        if not self.metrics.is_file():
-            return []
-        lines = self.metrics.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        return _lines(self.metrics)
+
+    def sampled(self) -> list[dict[str, Any]]:
+        """What `samples.jsonl` holds, in the same way."""
+        return _lines(self.samples)
 
     def rewind(self, step: int) -> None:
         """Forget the records after a step: the resumed run will write them again."""
         if not self.writes:
             return
-        kept = [record for record in self.records() if record["step"] <= step]
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+        for path in (self.metrics, self.samples):
+            if path.exists():
+                kept = [line for line in _lines(path) if line["step"] <= step]
+                write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
     def save_batch(self, step: int, examples: Sequence[Example]) -> str:
         """Keep the examples of a step for inspection; returns the file's name."""
@@ -132,6 +141,13 @@ class RunDirectory:
         named = ((f"{i}.{name}", array) for i, e in enumerate(examples) for name, array in e.arrays().items())
         save_file({name: np.ascontiguousarray(array) for name, array in named}, path)
         return str(path)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Whole lines of a JSON-lines file, if there is one."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def occupied(path: Path) -> bool:
@@ -166,7 +182,9 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         if mine == theirs:
             continue
         if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-            name = next(n for n in {**mine, **theirs} if mine.get(n) != theirs.get(n))
-            return f"{section} {name} was {mine.get(name)!r} and is {theirs.get(name)!r}"
+            # A setting that another version does not know is as good as None.
+            if names := [n for n in {**mine, **theirs} if mine.get(n) != theirs.get(n)]:
+                return f"{section} {names[0]} was {mine.get(names[0])!r} and is {theirs.get(names[0])!r}"
+            continue
         return f"{section} was {mine!r} and is {theirs!r}"
     return ""

@@ -27,6 +27,7 @@ from teloi.engine.processes import Gather, accelerator, share
 from teloi.engine.schedules import schedule
 from teloi.engine.sharding import Twin, gathered, slopes_amid
 from teloi.engine.step import Step, averages
+from teloi.engine.stopping import StopWhen
 from teloi.errors import NonFinite
 from teloi.models.roles import Models, evaluation
 
@@ -40,9 +41,10 @@ Record = dict[str, float]
 
 @dataclass
 class Hooks:
-    """What a caller may listen to. `record`: one for each logged step; `saved`: after a checkpoint; `failed`: the batch
-    that broke."""
+    """What a caller may listen to. `made`: the examples that a step trains on, after its rollout; `record`: one for
+    each logged step; `saved`: after a checkpoint; `failed`: the batch that broke."""
 
+    made: Callable[[int, Sequence[Any]], None] = lambda step, examples: None
     record: Callable[[Record], None] = lambda record: None
     saved: Callable[[int], None] = lambda step: None
     failed: Callable[[int, Sequence[Any]], str] = lambda step, examples: "nowhere"
@@ -84,7 +86,10 @@ class Trainer:
         total = self.plan.steps
         warmup = math.ceil(self.config.warmup_ratio * total)
         self.rate = schedule(self.config.lr_scheduler_type, warmup, total)
+        self.stop_when = StopWhen.parse(self.config.stop_when) if self.config.stop_when else None
         self.done = 0
+        self.stopped: str | None = None
+        """Why the run ended before its last step, where a number that it logged said so."""
 
     def resume(self) -> int:
         """Take the newest checkpoint up, where there is one; returns the number of steps that are done."""
@@ -92,40 +97,54 @@ class Trainer:
             state = checkpoint.load(path, self.state(), self.optimizer)
             self.masters.publish()
             self.ledger = Ledger(**state["ledger"])
-            self.done = state["step"]
+            self.done, self.stopped = state["step"], state.get("stopped")
         return self.done
 
     def run(self) -> Iterator[Record]:
-        """Train to the end of the plan, yielding the record of each step.
+        """Train to the end of the plan, or until `stop_when` holds, yielding the record of each step.
 
         NonFinite when a loss or gradient stops being a number; the weights are then those of the step before.
         """
         self.step.train()
         saved_at = time.monotonic()
-        while self.done < self.plan.steps:
+        while not self.over:
             started = time.monotonic()
             record = self._phase(self.done)
             self.done += 1
             self.ledger.train_seconds += time.monotonic() - started
             if self.done % self.config.logging_steps == 0 or self.done == self.plan.steps:
                 self.hooks.record(record)
+                self._consider(record)
             yield record
             due = (
                 self.done % self.config.save_steps == 0
                 if self.config.save_steps
                 else time.monotonic() - saved_at > SAVE_SECONDS
             )
-            if self.checkpoints is not None and (due or self.done == self.plan.steps):
+            if self.checkpoints is not None and (due or self.over):
                 self.save()
                 saved_at = time.monotonic()
         self.step.eval()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no step left to take."""
+        return self.done >= self.plan.steps or self.stopped is not None
+
+    def _consider(self, record: Record) -> None:
+        """End the run where a number of this record asks for it: on all processes, if on any."""
+        if self.stop_when is not None:
+            self.stop_when.check(record)
+            reached = self.stop_when.reached(record)
+            self.stopped = (reached or str(self.stop_when)) if self._most(int(reached is not None)) else None
 
     def save(self) -> None:
         """Write a checkpoint of the step that was just done."""
         assert self.checkpoints is not None
         tensors = checkpoint.snapshot(self.state(), self.optimizer)
         if self.accelerator.is_main_process:
-            checkpoint.save(self.checkpoints, self.done, tensors, {"ledger": asdict(self.ledger)})
+            state = {"ledger": asdict(self.ledger), "stopped": self.stopped}
+            checkpoint.save(self.checkpoints, self.done, tensors, state)
         self.hooks.saved(self.done)
 
     def without_gradients(self, work: Callable[..., T], *inputs: Any) -> T:
@@ -159,6 +178,7 @@ class Trainer:
         examples = self.without_gradients(
             self.objective.rollout, self.models, [drawn[i] for i in mine], replace(now, places=tuple(mine))
         )
+        self.hooks.made(step + 1, examples)
         phase = self.objective.phase
         records = []
         for epoch in range(phase.epochs):

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import teloi
-from teloi.batch.example import Example
-from teloi.data.read import Rows, read
+from teloi.data.read import read
 from teloi.engine.callbacks import Listeners
 from teloi.engine.config import INCIDENTAL, TrainConfig, plain
 from teloi.engine.dataset import encode
 from teloi.engine.directory import RunDirectory, writing
-from teloi.engine.evaluate import mean_terms
+from teloi.engine.examples import contents_hash, costs
+from teloi.engine.follow import evaluate, follow
 from teloi.engine.loop import Hooks, Record, Trainer
 from teloi.engine.objective import Ledger, Objective
 from teloi.engine.plan import Plan, make_plan
 from teloi.engine.preview import preview
 from teloi.engine.processes import is_main, main_first, wait
-from teloi.engine.progress import bar, say, seconds
+from teloi.engine.progress import say, seconds
 from teloi.engine.reference import fingerprint, with_reference_sums
 from teloi.engine.setup import Base, load_base, make_models, tokenizer_for
 from teloi.models.roles import CachedReference, Models
@@ -82,14 +78,17 @@ def train(
     done = _begin(directory, record, trainer, continued)
     say(_announcement(name, base, plan, config, done))
     with writing(directory.path), listeners:
-        last = _take_steps(name, trainer, listeners, held_out, directory.metrics)
+        went = follow(name, trainer, listeners, held_out, directory)
         trained = trainer.trained()
         if directory.writes:
             export(objective, trained, base, directory.path)
-        last = last or next(reversed(directory.records()), {})
-        if held_out and "eval_loss" not in last:  # a callback ended the run early
-            _evaluate(trainer, held_out, last)
-        directory.finish(record, {**asdict(trainer.ledger), "last": last})
+        last = went.last or next(reversed(directory.records()), {})
+        if held_out and "eval_loss" not in last:  # it ended early
+            evaluate(trainer, held_out, last)
+        directory.finish(
+            record,
+            {**asdict(trainer.ledger), "stopped": went.stopped, "warnings": list(went.warnings), "last": last},
+        )
     wait()
     say(
         f"{trainer.done:,} steps, {trainer.ledger.trained_tokens:,} tokens in {seconds(trainer.ledger.train_seconds)}; "
@@ -118,7 +117,9 @@ def settings_of(name: str, objective: Objective | Recipe, config: TrainConfig) -
 class Inputs:
     """What a run trains: the model it starts from, the examples of its rows and of held-out ones, and the plan."""
 
-    rows: Rows
+    name: str
+    """Of the data."""
+    rows: int
     base: Base
     examples: Sequence[Any]
     held_out: Sequence[Any]
@@ -129,10 +130,10 @@ class Inputs:
     def record(self) -> dict[str, Any]:
         """What run.yaml says of the data."""
         return {
-            "name": self.rows.name,
-            "rows": len(self.rows),
+            "name": self.name,
+            "rows": self.rows,
             "examples": len(self.examples),
-            "hash": _hash(self.examples),
+            "hash": contents_hash(self.examples),
         }
 
 
@@ -147,7 +148,7 @@ def read_inputs(objective: Objective, config: TrainConfig) -> Inputs:
         unseen = read(config.eval_data, "test", config.limit)
         held_out = encode(objective, unseen, base.processor, encoded.examples).examples
     plan = plan_for(objective, config, encoded.examples, base)
-    return Inputs(rows, base, encoded.examples, held_out, encoded.overlong, plan)
+    return Inputs(rows.name, len(rows), base, encoded.examples, held_out, encoded.overlong, plan)
 
 
 def _with_reference(
@@ -158,10 +159,9 @@ def _with_reference(
     if not isinstance(models.reference, CachedReference):
         return examples, held_out
     model_hash = fingerprint(inputs.base.model)  # before training changes it
-    used = (i for step in range(inputs.plan.steps) for i in inputs.plan.examples(step))
     with main_first():  # the others find what it computed in the cache
         examples, ledger.computed_tokens = with_reference_sums(
-            examples, used, models.policy, config.micro_tokens, model_hash
+            examples, inputs.plan.used, models.policy, config.micro_tokens, model_hash
         )
         if held_out:
             held_out, _ = with_reference_sums(
@@ -181,44 +181,10 @@ def _begin(directory: RunDirectory, record: Mapping[str, Any], trainer: Trainer,
     return done
 
 
-def _take_steps(name: str, trainer: Trainer, listeners: Listeners, held_out: Sequence[Any], metrics: Path) -> Record:
-    """Train to the end of the plan, or until a callback stops it; the last step's record. The logged ones are written
-    as they come, with an evaluation where one is due."""
-    steps, eval_steps = trainer.plan.steps, trainer.config.eval_steps
-    last: Record = {}
-    with bar(steps, name) as advance, metrics.open("a") as lines:
-
-        def write(record: Record) -> None:
-            due = record["step"] == steps or (eval_steps is not None and record["step"] % eval_steps == 0)
-            if held_out and due:
-                _evaluate(trainer, held_out, record)
-            lines.write(json.dumps(record) + "\n")
-            lines.flush()
-            listeners.log(record)
-
-        trainer.hooks.record, trainer.hooks.saved = write, listeners.saved
-        for _ in range(trainer.done):
-            advance("resumed")
-        for last in trainer.run():
-            speed = trainer.ledger.trained_tokens / max(trainer.ledger.train_seconds, 1e-9)
-            advance(f"loss {last['loss']:.4f}, {speed:,.0f} tokens/s")
-            listeners.step(int(last["step"]))
-            if listeners.stopped:
-                say(f"stopped by a callback after step {int(last['step'])}")
-                break
-    return last
-
-
-def _evaluate(trainer: Trainer, held_out: Sequence[Any], record: Record) -> None:
-    """Add the terms of the loss on held-out examples to a record."""
-    found = trainer.without_gradients(mean_terms, trainer.objective, trainer.models, held_out, trainer.config)
-    record.update({f"eval_{term}": value for term, value in found.items()})
-
-
 def plan_for(objective: Objective, config: TrainConfig, examples: Sequence[Any], base: Base) -> Plan:
     """The plan of a run of this objective over these examples."""
     return make_plan(
-        [objective.cost(example) for example in examples],
+        costs(objective, examples),
         batch_size=config.batch_size,
         micro_tokens=config.micro_tokens,
         seed=config.seed,
@@ -262,18 +228,8 @@ def _announcement(name: str, base: Base, plan: Plan, config: TrainConfig, done: 
     )
 
 
-def _hash(examples: Sequence[Example]) -> str:
-    """Changes with anything that training reads: tokens and where they part, weights, columns."""
-    digest = hashlib.sha256()
-    for example in examples:
-        for name, array in example.arrays().items():
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update(repr(getattr(example, "source", None)).encode())
-    return digest.hexdigest()[:16]
-
-
 def versions() -> dict[str, str]:
+    """What a run depends on, by name."""
     import platform
     from importlib.metadata import version
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from teloi.files import write_text
 from teloi.measure.wording import count, duration
@@ -27,6 +28,7 @@ def write_card(
     ledger: Mapping[str, float] | None = None,
     metrics: Mapping[str, float] | None = None,
     versions: Mapping[str, str] | None = None,
+    samples: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     library: str = "transformers",
     task: str | None = "text-generation",
@@ -34,8 +36,8 @@ def write_card(
     """Write the card into a checkpoint's `directory` and return its path.
 
     `base_model` (None: trained from scratch) and `data` enter the front matter only where they are ids of the Hugging
-    Face hub, which refuses others. `about` is the method in a sentence, `metrics` the last values measured, `task` the
-    hub's pipeline tag.
+    Face hub, which refuses others. `about` is the method in a sentence, `metrics` the last values measured, `samples`
+    some of what the policy wrote (lines of samples.jsonl), `task` the hub's pipeline tag.
     """
     path = Path(directory) / CARD
     origin = "trained from scratch" if base_model is None else f"{_code(base_model)} trained further"
@@ -48,6 +50,7 @@ def write_card(
         _table("Settings", settings or {}),
         _table("Training", {k.replace("_", " "): _amount(k, v) for k, v in (ledger or {}).items()}),
         _table("Measured", {k.replace("_", " "): v for k, v in (metrics or {}).items()}),
+        _written(samples),
         "## Repeat this\n\n" + _block(command, "sh"),
         "## Notes\n\n" + "\n".join(f"- {_line(note)}" for note in notes) if notes else "",
         "Versions: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + "." if versions else "",
@@ -93,6 +96,17 @@ vectors = model.encode(["a text", "another text"])
 
 def _use(task: str | None) -> str:
     return "## Use\n\n" + _block(_USE[task], "python") if task in _USE else ""
+
+
+def _written(samples: Sequence[Mapping[str, Any]]) -> str:
+    if not samples:
+        return ""
+    parts = [
+        f"Reward {one['reward']:.3g}{'' if one['finished'] else ', cut off'}:\n\n"
+        + _block(f"{one['prompt']}\n{one['completion']}", "text")
+        for one in samples
+    ]
+    return "\n\n".join([f"## What it wrote at step {samples[0]['step']} of its training", *parts])
 
 
 def _table(title: str, rows: Mapping[str, object]) -> str:

@@ -45,14 +45,10 @@ class Strip:
 
 def render_html(results: Mapping[str, Any], path: str | Path) -> Path:
     """Write the report of a comparison (a `results.json`, read) to `path` and return it."""
-    from jinja2 import ChainableUndefined, Environment
-
-    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(count=count, duration=duration, minus=minus, setting=_setting, quantity=_quantity)
-    template = environment.from_string(files("teloi.report").joinpath("report.html.jinja").read_text("utf-8"))
     summary = summarise(results)
     styles = {m.name: style(summary, m) for m in summary.metrics}
-    page = template.render(
+    text = page(
+        "report.html.jinja",
         results=results,
         summary=summary,
         styles=styles,
@@ -72,8 +68,19 @@ def render_html(results: Mapping[str, Any], path: str | Path) -> Path:
         settings=_settings(summary),
         versions=_versions(results),
     )
-    write_text(Path(path), page)
+    write_text(Path(path), text)
     return Path(path)
+
+
+def page(template: str, **values: Any) -> str:
+    """A page from one of the templates beside this file, with the style that all share."""
+    from jinja2 import ChainableUndefined, Environment
+
+    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(count=count, duration=duration, minus=minus, setting=_setting, quantity=quantity)
+    folder = files("teloi.report")
+    css = folder.joinpath("page.css").read_text("utf-8")
+    return environment.from_string(folder.joinpath(template).read_text("utf-8")).render(css=css, **values)
 
 
 def facts(summary: Summary) -> list[Fact]:
@@ -195,7 +202,8 @@ def _ledger(summary: Summary) -> list[tuple[str, str]]:
     return [(key, key.removesuffix("_seconds").replace("_", " ")) for key in keys]
 
 
-def _quantity(value: float, key: str) -> str:
+def quantity(value: float, key: str) -> str:
+    """An amount of the ledger, by its name."""
     if key == "epochs":
         return f"{value:.2g}"
     return duration(value) if key.endswith("seconds") else count(value)
