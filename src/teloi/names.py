@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from teloi.errors import UsageError
 
@@ -18,6 +20,22 @@ def hint(word: str, known: Iterable[str], otherwise: str) -> str:
     begun = [name for name in known if word and name.startswith(word)]
     close = list(dict.fromkeys([*begun, *difflib.get_close_matches(word, known, n=3, cutoff=0.5)]))[:3]
     return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
+def import_named(spec: str, kind: str) -> Any:
+    """What "my_file.py:name" or "package.module:name" names. UsageError, which calls it a `kind`, where there is no
+    such thing."""
+    place, _, name = spec.rpartition(":")
+    if place.endswith(".py"):
+        module = import_file(place)
+    else:
+        try:
+            module = importlib.import_module(place)
+        except ImportError as error:
+            raise UsageError(f"{kind} {spec!r} cannot be loaded: {error}") from error
+    if not hasattr(module, name):
+        raise UsageError(f"{place} has no {kind} {name}")
+    return getattr(module, name)
 
 
 def import_file(file: str) -> ModuleType:
