@@ -24,6 +24,7 @@ from transformers import (
 
 from teloi.errors import NonFinite, Overlong, TeloiError
 from teloi.generate import local
+from teloi.generate.forward import Beside
 from teloi.generate.local import generate, sample
 from teloi.generate.packed import packed
 
@@ -208,3 +209,59 @@ def test_tokens_that_the_model_bans_are_not_drawn() -> None:
     assert not {ids[0] for ids in banned} & {token for row in drawn for ids in row for token in ids}
     model.generation_config.bad_words_ids = [free[0][:2]]
     assert [row[0] for row in generate(model, TOKENIZER, prompts, 12)] == free
+
+
+def mixed(share: float) -> Any:
+    """Logits of two models, the second one's with this share."""
+    return lambda first, second: torch.lerp(first, second, share)
+
+
+def mixed_alone(first: Any, second: Any, prompt: list[int], new: int, share: float) -> list[int]:
+    """The likeliest token by token, both models reading the whole text anew each time."""
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(new):
+            logits = (model(torch.tensor([ids])).logits[0, -1] for model in (first, second))
+            ids.append(int(mixed(share)(*logits).argmax()))
+            if ids[-1] == 2:
+                return ids[len(prompt) : -1]
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize(("name", "share"), [("llama", 0.0), ("llama", 0.4), ("llama", 1.0), ("lfm2", 0.4)])
+def test_two_models_mixed_at_every_token(name: str, share: float) -> None:
+    first, second = tiny(CONFIGS[name]).double(), tiny(CONFIGS[name], seed=1).double()
+    prompts = ragged(4, start=(5, 6))
+    made = generate(first, TOKENIZER, prompts, 6, batch_size=3, beside=Beside(second, mixed(share)))
+    assert [row[0] for row in made] == [mixed_alone(first, second, prompt, 6, share) for prompt in prompts]
+    if share in (0.0, 1.0):
+        assert made == generate((first, second)[int(share)], TOKENIZER, prompts, 6)
+
+
+def test_draws_follow_the_mixture() -> None:
+    """20,000 first tokens against softmax of the mean logits; 5 standard deviations."""
+    first, second = tiny(CONFIGS["llama"]), tiny(CONFIGS["llama"], seed=1)
+    prompt, count = [5, 9, 11], 20_000
+    with torch.no_grad():
+        logits = [model(torch.tensor([prompt])).logits[:, -1] for model in (first, second)]
+    expected = mixed(0.3)(*logits).softmax(-1)[0].numpy()
+    beside = Beside(second, mixed(0.3))
+    made = generate(first, TOKENIZER, [prompt], 1, temperature=1.0, n=count, stop=[], beside=beside)
+    observed = np.bincount([ids[0] for ids in made[0]], minlength=VOCAB) / count
+    assert (abs(observed - expected) <= 5 * np.sqrt(expected * (1 - expected) / count)).all()
+
+
+def test_the_second_model_may_be_the_first_without_its_adapter() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    plain = tiny(CONFIGS["llama"]).double()
+    model: Any = get_peft_model(tiny(CONFIGS["llama"]).double(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=1.0)
+    model = model.double().eval()
+    prompts = ragged(3)
+    beside = Beside(model.get_base_model(), mixed(0.5), model.disable_adapter)
+    made = generate(model, TOKENIZER, prompts, 6, beside=beside)
+    assert [row[0] for row in made] == [mixed_alone(model, plain, prompt, 6, 0.5) for prompt in prompts]
+    assert [p.requires_grad for n, p in model.named_parameters() if "lora" in n] == [True] * 8

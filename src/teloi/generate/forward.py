@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -39,6 +42,36 @@ class Forward:
     def select(self, rows: Tensor) -> None:
         """Let row i of the batch continue what was row rows[i]."""
         self.cache.reorder_cache(cast(torch.LongTensor, rows))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A second model of the same vocabulary that reads all that the first one does, and how their logits, [b v] each,
+    become those that are drawn from. `within` holds while it computes: it may be the first one with its adapter off."""
+
+    model: PreTrainedModel
+    mix: Callable[[Tensor, Tensor], Tensor]
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+class Mixture:
+    """Two forwards as one, each with a cache of its own."""
+
+    def __init__(self, model: PreTrainedModel, beside: Beside, room: int) -> None:
+        self.beside = beside
+        self.first, self.second = Forward(model, room), Forward(beside.model, room)
+        self.takes_gaps = self.first.takes_gaps and self.second.takes_gaps
+
+    def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
+        first = self.first(ids, mask)
+        with self.beside.within():
+            second = self.second(ids, mask)
+        return self.beside.mix(first, second)
+
+    def select(self, rows: Tensor) -> None:
+        """Let row i of the batch continue what was row rows[i]."""
+        self.first.select(rows)
+        self.second.select(rows)
 
 
 class _Room(DynamicLayer):

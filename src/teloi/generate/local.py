@@ -18,6 +18,7 @@ floating-point noise of a matrix product of another shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from teloi.errors import NonFinite, Overlong, TeloiError
-from teloi.generate.forward import Forward
+from teloi.generate.forward import Beside, Forward, Mixture
 from teloi.generate.packed import packed
 
 FEW = 256
@@ -89,13 +90,14 @@ def sample(
     batch_size: int = 64,
     progress: Callable[[int], object] | None = None,
     keys: Sequence[int] | None = None,
+    beside: Beside | None = None,
 ) -> list[list[Sample]]:
     """Complete each prompt (token ids) n times, in the order of the prompts.
 
     `stop`: ids that end a completion (default: the tokenizer's and the model's end tokens). `batch_size`: samples at
     once. `progress` is called with the number of samples just made. The stream of sample j of prompt i is keyed by
-    (seed, i, j), or (seed, keys[i], j). Overlong when a prompt leaves no room for max_new_tokens; NonFinite when the
-    logits are no numbers."""
+    (seed, i, j), or (seed, keys[i], j). `beside`: a second model whose logits are mixed in at every token. Overlong
+    when a prompt leaves no room for max_new_tokens; NonFinite when the logits are no numbers."""
     settings = Settings(max_new_tokens, temperature, top_p, n, seed, batch_size)
     unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's wrapper hides the signature of forward
     base: PreTrainedModel = model if unwrap is None else unwrap()
@@ -113,7 +115,7 @@ def sample(
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), packed(base):
+        with torch.inference_mode(), packed(base), packed(beside.model) if beside else nullcontext():
             for start in range(0, len(order), per_batch):
                 chosen = order[start : start + per_batch]
                 made = _complete(
@@ -123,6 +125,7 @@ def sample(
                     stops.to(base.device),
                     _banned_ids(base).to(base.device),
                     settings,
+                    beside,
                 )
                 for position, i in enumerate(chosen):
                     results[i] = made[position * n : (position + 1) * n]
@@ -140,13 +143,14 @@ def _complete(
     stops: Tensor,
     banned: Tensor,
     settings: Settings,
+    beside: Beside | None,
 ) -> list[Sample]:
     """All samples of a batch of prompts: n for the first prompt, n for the second, ..."""
     n, steps, device = settings.n, settings.max_new_tokens, model.device
     # One column of padding for the longest too: without any mask, transformers' grouped-query attention for a single
     # token takes a path that is three times slower on a CPU.
     width = max(map(len, prompts)) + 1
-    forward = Forward(model, room=width + steps)
+    forward = Mixture(model, beside, width + steps) if beside else Forward(model, width + steps)
     shared = _shared(prompts) if forward.takes_gaps else 0
     # Columns: what all prompts share, padding, the rest of each prompt; so all rows go on at the same column.
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
