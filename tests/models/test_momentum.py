@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from teloi.models.momentum import EMPTY, Queue, follow, follower
+from teloi.models.momentum import EMPTY, Average, Queue, follow, follower, trainable
 from teloi.models.scratch import scratch_model, train_tokenizer
 
 
@@ -48,3 +48,23 @@ def test_a_queue_holds_the_last_that_were_pushed(size: int, pushes: list[int]) -
     assert sorted(kept) == (said[-size:] if size else [])
     for number, vector in zip(queue.numbers[:, 0].tolist(), queue.vectors.tolist(), strict=True):
         assert vector == ([0.0, 0.0] if number == EMPTY else [float(number)] * 2)
+
+
+def test_the_average_of_what_is_trained_stands_in_for_it() -> None:
+    held = nn.Linear(2, 2).requires_grad_(False)
+    model = nn.Sequential(held, nn.Linear(2, 2)).bfloat16()
+    average = Average(model)
+    assert len(list(average.buffers())) == 2
+    start = [p.detach().float().clone() for p in trainable(model)]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    for _ in range(10):
+        average.follow(trainable(model), 0.995)
+    own = [p.detach().clone() for p in model.parameters()]
+    with average.instead(model):
+        for parameter, before, now in zip(trainable(model), start, own[2:], strict=True):
+            wanted = before + (1 - 0.995**10) * (now.float() - before)
+            torch.testing.assert_close(parameter.float(), wanted.bfloat16().float())
+        assert torch.equal(held.weight, own[0])
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), own, strict=True))

@@ -5,7 +5,8 @@ Buffers ride in every checkpoint, and whatever trains or shards parameters leave
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int
@@ -55,3 +56,39 @@ class Queue(nn.Module):
         self.vectors[places[-size:]] = vectors[-size:].to(self.vectors.dtype)
         self.numbers[places[-size:]] = numbers[-size:]
         self.at.copy_((self.at + len(vectors)) % size)
+
+
+class Average(nn.Module):
+    """The moving average of what is trained of a model, float32, in buffers. There is no second model: the first one
+    lends its place (`instead`)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        for i, parameter in enumerate(trainable(model)):
+            self.register_buffer(f"{i}", parameter.detach().float().clone())
+
+    def follow(self, weights: Iterable[Tensor], momentum: float) -> None:
+        """Move towards the model's weights as they are now, whole and in the order of `trainable`."""
+        follow(dict(self.named_buffers()), {f"{i}": weight for i, weight in enumerate(weights)}, momentum)
+
+    @contextmanager
+    def instead(self, model: nn.Module) -> Iterator[None]:
+        """The model with the averages for its weights throughout the block; no gradient may be asked for in it."""
+        parameters = trainable(model)
+        own = [parameter.detach().clone() for parameter in parameters]
+        try:
+            _put(parameters, self.buffers())
+            yield
+        finally:
+            _put(parameters, own)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """What is trained of a model."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+@torch.no_grad()
+def _put(parameters: Iterable[nn.Parameter], values: Iterable[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
