@@ -70,19 +70,15 @@ def given_groups() -> Any:
         def rollout(self, models: Any, examples: Any, now: Any) -> Any:
             draw = now.rng("groups")
             known = len(models.processor.tokenizer)
-            columns = {
-                "rewards": np.zeros(self.k, np.float32),
-                "finished": np.zeros(self.k, bool),
-                "advantages": np.resize(np.asarray([1, -1], np.float32), self.k),
-            }
+            columns = {"rewards": np.zeros(self.k, np.float32), "finished": np.zeros(self.k, bool)}
+
+            def branch(number: int) -> Branch:
+                made = Branch.scored(draw.integers(known, size=self.max_new_tokens))
+                advantages = np.full(self.max_new_tokens, 1 - 2 * (number % 2), np.float32)
+                return replace(made, columns={"advantages": advantages})
+
             return [
-                replace(
-                    tree,
-                    branches=tuple(
-                        Branch.scored(draw.integers(known, size=self.max_new_tokens)) for _ in range(self.k)
-                    ),
-                    columns=columns,
-                )
+                replace(tree, branches=tuple(branch(number) for number in range(self.k)), columns=columns)
                 for tree in examples
             ]
 

@@ -126,6 +126,7 @@ PAPERS = _by_slug(
     Paper("orpo", "Hong et al.", 2024, "ORPO: Monolithic Preference Optimization without Reference Model", "2403.07691"),
     Paper("bco", "Jung et al.", 2024, "Binary Classifier Optimization for Large Language Model Alignment", "2404.04656"),
     Paper("sppo", "Wu et al.", 2024, "Self-Play Preference Optimization for Language Model Alignment", "2405.00675"),
+    Paper("ppo", "Schulman et al.", 2017, "Proximal Policy Optimization Algorithms", "1707.06347"),
     Paper("grpo", "Shao et al.", 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models", "2402.03300"),
     Paper("rloo", "Ahmadian et al.", 2024, "Back to Basics: Revisiting REINFORCE-Style Optimization for Learning from Human Feedback in LLMs", "2402.14740"),
     Paper("simpo", "Meng et al.", 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward", "2405.14734"),
@@ -209,6 +210,7 @@ METHODS: tuple[Method, ...] = (
     Method("grif", "one policy for goals and words: align an instruction with the change it asks for", "trajectory", "teloi.methods.represent.grif:GRIF", "grif"),
     # from rewards for what the policy samples
     Method("rm", "a scalar reward of answers, from which of two was preferred", "preference", "teloi.methods.reinforce.reward_model:RewardModel", "summarize-hf", also=("reward-model",)),
+    Method("ppo", "sample answers, raise the tokens that did better than a learned critic expected, near the start model", "prompt-only", "teloi.methods.reinforce.ppo:PPO", "summarize-hf", "ppo", ("rlhf",)),
     Method("grpo", "sample a group of answers, raise those that beat the group's mean reward", "prompt-only", "teloi.methods.reinforce.grpo:GRPO", "tulu3", "grpo"),
     Method("rloo", "REINFORCE with the mean reward of the other samples as baseline", "prompt-only", "teloi.methods.reinforce.grpo:RLOO", "tulu3", "rloo"),
 )

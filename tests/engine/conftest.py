@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import replace
@@ -29,8 +30,9 @@ from teloi.engine.plan import make_plan
 from teloi.methods.pretrain.bimodal import CodeT5PBimodal
 from teloi.methods.pretrain.gpt_bert import GPTBERT
 from teloi.methods.pretrain.unimodal import CodeT5PUnimodal
+from teloi.methods.reinforce.online import Online
 from teloi.models.attention import TREE
-from teloi.models.roles import REFERENCE_SUMS, CachedReference, LanguageModel, Models
+from teloi.models.roles import REFERENCE_SUMS, CachedReference, FrozenReference, LanguageModel, Models
 from teloi.models.scratch import scratch_model, train_tokenizer
 from teloi.models.sequences import Classifier, ScoredModel, SentenceEncoder
 
@@ -92,7 +94,8 @@ def tiny_models(objective: Objective, dtype: torch.dtype = torch.float32) -> Mod
         policy = roles.get(objective.architecture, ScoredModel)(model)
     made = Models(policy, processor=processor)
     if "reference" in objective.roles:
-        made.reference = CachedReference()
+        frozen = LanguageModel(copy.deepcopy(policy.model).requires_grad_(False), "packed")
+        made.reference = CachedReference() if objective.reference_sums else FrozenReference(frozen)
     if "teacher" in objective.roles:
         made.teacher = LanguageModel(tiny_model(1).to(dtype=dtype).requires_grad_(False).eval(), "packed")  # type: ignore[call-arg]
     made.example = examples_for(objective, 16)[0]  # as many as any proof here takes
@@ -205,7 +208,8 @@ OBJECTIVES = [method for method in catalogue.METHODS if method.kind == "objectiv
 
 # What an objective needs beyond its defaults to run on a tiny model, and to be the same on several processes.
 SMALL: dict[str, dict[str, Any]] = {
-    name: {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6} for name in ("grpo", "rloo")
+    name: {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6}
+    for name in ("grpo", "rloo", "ppo")
 }
 SMALL["grif"] = {"dropout": 0.0}
 SMALL["vega"] = SMALL["simcse"] = {"dropout": 1e-12}  # above 0, as it must be, and yet nothing is dropped
@@ -222,9 +226,10 @@ def make(method: catalogue.Method) -> Objective:
 
 def branches_of(objective: Objective) -> int:
     """Completions of an example: none where the objective samples them itself."""
-    none, one = ("GRPO", "RLOO"), ("SFT", "CLM", "SALT", "FilteredLM", "ConditionalLM", "Unlikelihood", "RWR", "AWR")
-    name = type(objective).__name__
-    return 0 if name in none else 1 if name in one else 2
+    if isinstance(objective, Online):
+        return 0
+    one = ("SFT", "CLM", "SALT", "FilteredLM", "ConditionalLM", "Unlikelihood", "RWR", "AWR")
+    return 1 if type(objective).__name__ in one else 2
 
 
 def make_trainer(

@@ -96,7 +96,8 @@ class Run:
         outcome = take_step(objective, models, trees)
         terms = objective.loss(models, objective.collate(trees, Now(0, 1), "cpu"), Now(0, 1))
         clipped = float(terms["clipped"].values.mean()) if "clipped" in terms else 0.0
-        return Found(torch.as_tensor(np.stack([t.columns["advantages"] for t in trees])), outcome, clipped)
+        advantages = [[branch.columns["advantages"][0] for branch in tree.branches] for tree in trees]
+        return Found(torch.tensor(np.asarray(advantages)), outcome, clipped)
 
     def theirs(self, trainer_class: Any, config_class: Any, **settings: Any) -> Found:
         end = self.tokenizer.eos_token_id

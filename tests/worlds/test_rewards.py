@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from teloi.errors import UsageError
-from teloi.worlds.rewards import checks, load_reward
+from teloi.errors import DataError, UsageError
+from teloi.worlds.rewards import checks, load_reward, score
 
 OWN = """
 from worth import WORTH
@@ -52,3 +52,14 @@ def test_a_reward_that_is_not_there(own_file: Path):
         load_reward(f"{own_file}:NOT_ONE")
     with pytest.raises(UsageError, match=r"'teloi\.nowhere:f' cannot be loaded: No module named"):
         load_reward("teloi.nowhere:f")
+
+
+def test_where_a_reward_stands():
+    def found(prompts, completions, completion_ids, **columns):
+        return [2.0, None, [(0, 1.0), (2, -0.5), (0, 0.25), (9, 4.0)]]
+
+    ids = [[5, 6], [7], [8, 9, 10]]
+    rows = score(found, ["p"] * 3, ["a", "b", "c"], {}, ids)
+    assert [row.tolist() for row in rows] == [[0.0, 2.0], [0.0], [1.25, 0.0, 3.5]]
+    with pytest.raises(DataError, match="returned 3 values for 2 completions"):
+        score(found, ["p"] * 2, ["a", "b"], {}, ids[:2])

@@ -53,6 +53,6 @@ class Masters:
     def clip(self, norm: float) -> Tensor:
         """Scale the gradients down to `norm` (0: leave them) and return their norm before."""
         found = whole(nn.utils.get_total_norm([t.grad for t in self.tensors if t.grad is not None]))
-        if norm > 0:
+        if 0 < norm < found:
             nn.utils.clip_grads_with_norm_(self.tensors, norm, found)
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,9 @@ MICRO_TOKENS = 2048
 
 OLD_LOGPS = "old_logps"
 """Column of a branch: log-probability of each token under the policy that sampled it, float32 [n]."""
+
+TOKEN_REWARDS = "token_rewards"
+"""Column of a branch: what rewards say of each token, float32 [n]; a completion's whole reward is the sum."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +70,78 @@ def sample_groups(models: Models, prompts: Sequence[Tree], sampling: Sampling, n
 
 
 def with_advantages(trees: Sequence[Tree], advantages: Callable[[Tensor], Tensor]) -> list[Tree]:
-    """The trees with column `advantages`, float32 [k], computed from the rewards of all groups, [trees, k]."""
+    """The trees with column `advantages` of their branches, one number for all tokens of a completion, computed from
+    the rewards of all groups, [trees, k]."""
     rewards = torch.as_tensor(np.stack([tree.columns["rewards"] for tree in trees]))
-    values = advantages(rewards).numpy()
-    return [
-        replace(tree, columns={**tree.columns, "advantages": value}) for tree, value in zip(trees, values, strict=True)
-    ]
+    size = max(len(branch.ids) for tree in trees for branch in tree.branches)
+    return with_padded(trees, {"advantages": advantages(rewards).flatten()[:, None].expand(-1, size)})
 
 
-def with_old_logps(policy: LanguageModel, trees: Sequence[Tree], micro_tokens: int = MICRO_TOKENS) -> list[Tree]:
+def with_old_logps(policy: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
     """The trees with the log-probability of each branch token under the policy as it is now, in column `old_logps`."""
+    return recorded(policy, trees, lambda batch: {OLD_LOGPS: policy.logps(batch)})
+
+
+def recorded(
+    policy: LanguageModel, trees: Sequence[Tree], read: Callable[[TreeBatch], Mapping[str, Tensor]]
+) -> list[Tree]:
+    """The trees with what models say of each branch token now: columns by name, from `read(batch)`'s values [n]."""
     found = list(trees)
     with torch.no_grad():
-        for micro in pack(list(range(len(trees))), [t.size for t in trees], micro_tokens, policy.layout):
+        for micro in pack(list(range(len(trees))), [t.size for t in trees], MICRO_TOKENS, policy.layout):
             batch = TreeBatch([trees[i] for i in micro], policy.model.device)
-            values = iter(torch.split(policy.logps(batch).cpu(), batch.lengths.tolist()))
+            values = {name: value.cpu().split(batch.lengths.tolist()) for name, value in read(batch).items()}
+            rows = iter(range(len(batch.lengths)))
             for i in micro:
-                branches = tuple(
-                    replace(branch, columns={**branch.columns, OLD_LOGPS: next(values).numpy()})
-                    for branch in trees[i].branches
+                branches = [(branch, next(rows)) for branch in trees[i].branches]
+                found[i] = replace(
+                    trees[i],
+                    branches=tuple(
+                        with_columns(branch, {name: value[row] for name, value in values.items()})
+                        for branch, row in branches
+                    ),
                 )
-                found[i] = replace(trees[i], branches=branches)
     return found
 
 
+def with_columns(branch: Branch, columns: Mapping[str, Tensor]) -> Branch:
+    """A branch with more columns, of one number a token."""
+    return replace(branch, columns={**branch.columns, **{name: value.numpy() for name, value in columns.items()}})
+
+
+def padded(trees: Sequence[Tree], name: str) -> Tensor:
+    """A column of all branches as one tensor [b t], zeros behind their ends."""
+    columns = [torch.as_tensor(branch.columns[name]) for tree in trees for branch in tree.branches]
+    return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True)
+
+
+def lengths(trees: Sequence[Tree]) -> Tensor:
+    """Tokens of all branches, int64 [b]."""
+    return torch.tensor([len(branch.ids) for tree in trees for branch in tree.branches])
+
+
+def with_rows(trees: Sequence[Tree], name: str, values: Tensor) -> list[Tree]:
+    """The trees with a column of one number a branch, from values [b]."""
+    parts = values.split([len(tree.branches) for tree in trees])
+    return [
+        replace(tree, columns={**tree.columns, name: part.numpy()}) for tree, part in zip(trees, parts, strict=True)
+    ]
+
+
+def with_padded(trees: Sequence[Tree], columns: Mapping[str, Tensor]) -> list[Tree]:
+    """The trees with columns of their branches from tensors [b t]: the way back from `padded`."""
+    rows = iter(range(sum(len(tree.branches) for tree in trees)))
+
+    def filled(branch: Branch, row: int) -> Branch:
+        return with_columns(branch, {name: values[row, : len(branch.ids)].clone() for name, values in columns.items()})
+
+    return [replace(tree, branches=tuple(filled(branch, next(rows)) for branch in tree.branches)) for tree in trees]
+
+
 def with_rewards(models: Models, trees: Sequence[Tree], rewards: Sequence[Reward]) -> list[Tree]:
-    """The trees with the sum of some reward functions on each of their branches: column `rewards`, float32 [k].
+    """The trees with the sum of some reward functions on each of their branches: column `rewards`, float32 [k]; and
+    token by token in the branches' column `token_rewards`, where the number of a whole completion stands on its last
+    token.
 
     The functions see every completion of the step in one call, with the columns of its row (`Tree.source`).
     """
@@ -108,6 +157,13 @@ def with_rewards(models: Models, trees: Sequence[Tree], rewards: Sequence[Reward
             ids.append(branch.ids.tolist())
             rows.append(tree.source.columns)
     columns = {name: [row.get(name) for row in rows] for name in rows[0]}
-    totals = np.sum([score(reward, prompts, completions, columns, ids) for reward in rewards], axis=0)
-    parts = iter(np.split(totals.astype(np.float32), np.cumsum([len(tree.branches) for tree in trees])[:-1]))
-    return [replace(tree, columns={**tree.columns, "rewards": next(parts)}) for tree in trees]
+    scored = [score(reward, prompts, completions, columns, ids) for reward in rewards]
+    tokens = iter([sum(parts[1:], parts[0]) for parts in zip(*scored, strict=True)])
+    found = []
+    for tree in trees:
+        branches = tuple(
+            replace(branch, columns={**branch.columns, TOKEN_REWARDS: next(tokens)}) for branch in tree.branches
+        )
+        totals = np.asarray([branch.columns[TOKEN_REWARDS].sum() for branch in branches], np.float32)
+        found.append(replace(tree, branches=branches, columns={**tree.columns, "rewards": totals}))
+    return found

@@ -62,6 +62,7 @@ def whiten(
     eps: float = 1e-8,
     divisor: Divisor = "std",
     everywhere: bool = False,
+    among: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, "b t"]:
     """Values where `mask`, of mean 0 and variance 1; 0 elsewhere.
 
@@ -72,16 +73,18 @@ def whiten(
         divisor: "sqrt_std" divides by the root of the standard deviation, as the code of fine-grained RLHF does.
         everywhere: what is padded in is shifted and scaled like the rest, as in that code; its rewards then reach the
             advantages of real tokens.
+        among: what mean and variance are taken of, where that is more than the values at hand (several processes).
 
     Errors: ValueError with `bessel` where fewer than two values are real.
     """
-    chosen = values[mask]
+    chosen = values[mask] if among is None else among
     if len(chosen) < 1 + bessel:
         raise ValueError(f"{len(chosen)} real tokens have no variance to whiten by")
     variance = chosen.var(correction=0)
     if bessel:
         # As a quotient of counts, in float32, like TRL and open-instruct: float64 vectors show the difference.
-        variance = variance * (mask.sum() / (mask.sum() - 1))
+        count = torch.tensor(len(chosen))
+        variance = variance * (count / (count - 1))
     scale = torch.rsqrt((variance if divisor == "std" else variance.sqrt()) + eps)
     centred = (values - chosen.mean()) * scale
     found = centred + chosen.mean() if keep_mean else centred

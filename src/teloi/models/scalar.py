@@ -5,19 +5,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from teloi.batch.sequence import Sequence as Tokens
 from teloi.batch.sequence import SequenceBatch
+from teloi.batch.tree import Kind, TreeBatch
 from teloi.data.encode import tree
 from teloi.data.formats import Text
 from teloi.data.processor import Processor
 from teloi.errors import ModelError
+from teloi.models.attention import TREE
 from teloi.models.load import load_tokenizer
 from teloi.models.roles import LanguageModel, merged
 from teloi.models.sequences import in_batches
@@ -33,6 +36,49 @@ def scalar_head(model: LanguageModel) -> nn.Linear:
     head = nn.Linear(width, 1, bias=False, device=model.model.device)
     nn.init.normal_(head.weight, std=(width + 1) ** -0.5)
     return head
+
+
+class ValueNetwork(nn.Module):
+    """A causal model of its own with a number for every state in place of words: the critic of a policy."""
+
+    def __init__(self, model: Any, head: nn.Linear, layout: Kind) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+        self.layout = layout
+
+    @classmethod
+    def like(cls, policy: LanguageModel) -> ValueNetwork:
+        """A copy of the policy, adapter and all, under a new head."""
+        model: Any = policy.model if policy.model is not policy.inner else policy.inner.base_model
+        return cls(copy.deepcopy(model), scalar_head(policy), policy.layout)
+
+    @classmethod
+    def of_reward(cls, path: str, policy: LanguageModel) -> ValueNetwork:
+        """A reward model that was saved by `rm`, in the policy's numbers. ModelError where it is none, or reads another
+        vocabulary."""
+        assert isinstance(policy.model.dtype, torch.dtype)
+        made = load_classifier(path, policy.model.dtype)
+        ours, theirs = (model.get_input_embeddings().num_embeddings for model in (policy.inner, made))
+        if ours != theirs:
+            raise ModelError(
+                f"{path} has {theirs:,} embeddings and the policy {ours:,}: they must read the same tokens"
+            )
+        if policy.layout == "packed":
+            made.set_attn_implementation(TREE)
+        head = nn.Linear(made.score.in_features, 1, bias=False)
+        head.load_state_dict(made.score.float().state_dict())
+        return cls(made.base_model, head, policy.layout).to(policy.model.device)
+
+    def forward(self, batch: TreeBatch) -> Float[Tensor, " n"]:
+        """The value of the state before each scored token, float32."""
+        return read_scalar(self.head, LanguageModel(self.model, self.layout).hidden(batch))
+
+
+def read_scalar(head: nn.Module, states: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """What a head says of states, float32."""
+    found: Tensor = head(states.float())
+    return found.squeeze(1)
 
 
 def save_scalar(model: LanguageModel, head: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
@@ -52,16 +98,22 @@ def save_scalar(model: LanguageModel, head: nn.Module, tokenizer: PreTrainedToke
     made.save_pretrained(path)
 
 
-def load_scalar(path: str | Path) -> Scorer:
-    """A reward model that was saved so, as a reward function: `f(prompts, completions, **columns) -> list[float]`.
-
-    Texts are laid out as in training, by its own tokenizer. ModelError where the directory holds no such model."""
+def load_classifier(path: str | Path, dtype: torch.dtype | Literal["auto"]) -> Any:
+    """A sequence classifier with one label. ModelError where the directory holds none."""
     try:
-        model: Any = AutoModelForSequenceClassification.from_pretrained(path, dtype="auto").eval()
+        model: Any = AutoModelForSequenceClassification.from_pretrained(path, dtype=dtype).eval()
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} holds no reward model: {error}") from None
     if model.config.num_labels != 1:
         raise ModelError(f"{path} tells {model.config.num_labels} classes apart; a reward model has one label")
+    return model
+
+
+def load_scalar(path: str | Path) -> Scorer:
+    """A reward model that was saved so, as a reward function: `f(prompts, completions, **columns) -> list[float]`.
+
+    Texts are laid out as in training, by its own tokenizer. ModelError where the directory holds no such model."""
+    model = load_classifier(path, "auto")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**20
     processor = Processor(load_tokenizer(path), limit, "truncate")

@@ -2,7 +2,10 @@
 
 `prompts` and `completions` have one entry a completion (strings, or lists of messages for conversational rows), every
 other column of the row is passed by name with one entry a completion too, besides `completion_ids`. None means that the
-function has nothing to say of a completion. A function written for TRL's GRPOTrainer works here unchanged."""
+function has nothing to say of a completion. A function written for TRL's GRPOTrainer works here unchanged.
+
+Where an error can be located, a function may give a list of (index of a token, number) for a completion instead of one
+number: ppo then knows where its reward comes from, grpo and rloo take the sum."""
 
 from __future__ import annotations
 
@@ -12,12 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from teloi.data.formats import Text
 from teloi.errors import DataError, UsageError
 from teloi.names import import_file
 from teloi.worlds.instructions import satisfied
 
-Reward = Callable[..., Sequence[float | None]]
+Reward = Callable[..., Sequence[float | Sequence[tuple[int, float]] | None]]
 
 
 def checks(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float]:
@@ -73,10 +79,22 @@ def score(
     completions: Sequence[Text],
     columns: Mapping[str, Sequence[Any]],
     completion_ids: Sequence[Sequence[int]],
-) -> list[float]:
-    """Call a reward function; None becomes 0. DataError when it does not return one number a completion."""
+) -> list[NDArray[np.float32]]:
+    """Call a reward function; of each completion the reward of its tokens, float32 [n].
+
+    A number stands on the last token. A function may also say where: a list of (index of a token, number), of which
+    those of one token add up and one past the end is on the last token. None is 0. DataError when it does not return
+    one entry a completion."""
     values = list(reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns))
     if len(values) != len(completions):
         name = getattr(reward, "__name__", str(reward))
         raise DataError(f"reward {name} returned {len(values)} values for {len(completions)} completions")
-    return [0.0 if value is None else float(value) for value in values]
+    return [on_tokens(value, len(ids)) for value, ids in zip(values, completion_ids, strict=True)]
+
+
+def on_tokens(value: float | Sequence[tuple[int, float]] | None, length: int) -> NDArray[np.float32]:
+    """What a reward function says of one completion, token by token."""
+    found = np.zeros(length, np.float32)
+    for place, number in value if isinstance(value, Sequence) else [(length - 1, value or 0.0)]:
+        found[min(place, length - 1)] += number
+    return found

@@ -4,94 +4,51 @@ baseline."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from teloi import losses
-from teloi.data.formats import PromptOnly
-from teloi.engine.objective import Now, Objective, Phase, Term
+from teloi.engine.objective import Now, Term
 from teloi.errors import UsageError
+from teloi.methods.reinforce.online import Online
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from teloi.batch.tree import Tree, TreeBatch
-    from teloi.data.processor import Processor
     from teloi.models.roles import Models
 
 
 @dataclass(frozen=True)
-class GroupObjective(Objective, ABC):
-    """Samples k completions of each prompt, rewards them, and weighs their tokens by the advantage within the group."""
+class GroupObjective(Online, ABC):
+    """Weighs the tokens of k completions of a prompt by their advantage within the group."""
 
-    reads = PromptOnly
-    defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-5, "batch_size": 8, "lr_scheduler_type": "constant"}
-
-    reward: str = "checks"
-    """Reward functions, joined by +: "checks", my_rewards.py:function or package.module:function, by TRL's convention,
-    or the run of a reward model (rm)."""
     k: int = 8
     """Completions sampled of each prompt."""
-    max_new_tokens: int = 64
-    """Longest completion in tokens."""
-    temperature: float = 1.0
-    """Of sampling."""
-    epochs: int = 1
-    """Passes over the samples of a step."""
-    minibatches: int = 1
-    """Optimiser steps in each pass."""
-    kl: float = 0.0
-    """Weight of the KL to the reference (beta in GRPO), estimated a token; at 0 no reference model is kept."""
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    """How the KL is estimated."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.k < 2:
             raise UsageError(f"k must be at least 2, not {self.k}: the samples of a prompt are each other's baseline")
-        if min(self.epochs, self.minibatches, self.max_new_tokens) < 1:
-            raise UsageError("epochs, minibatches and max_new_tokens must be at least 1")
-        if self.kl < 0 or self.temperature <= 0:
-            raise UsageError("kl must not be negative, and temperature must be above 0")
-
-    @property
-    def roles(self) -> tuple[str, ...]:  # type: ignore[override]  # the reference only where its KL counts
-        return ("policy", "reference") if self.kl else ("policy",)
-
-    @property
-    def phase(self) -> Phase:
-        return Phase(self.epochs, self.minibatches)
-
-    def encode(self, row: PromptOnly, processor: Processor) -> Tree:
-        from teloi.data.encode import tree
-
-        return replace(tree(processor, row.prompt, []), source=row)
-
-    def cost(self, example: Tree) -> int:
-        return self.epochs * (example.size + self.k * self.max_new_tokens)
 
     def rollout(self, models: Models, examples: Sequence[Tree], now: Now) -> Sequence[Tree]:
-        from teloi.engine.rollout import Sampling, sample_groups, with_advantages, with_old_logps, with_rewards
-        from teloi.worlds.rewards import load_reward
+        from teloi.engine.rollout import with_advantages, with_old_logps
 
-        trees = sample_groups(models, examples, Sampling(self.k, self.max_new_tokens, self.temperature), now)
-        trees = with_rewards(models, trees, [load_reward(name) for name in self.reward.split("+")])
-        trees = with_advantages(trees, self.advantages)
+        trees = with_advantages(self.sampled(models, examples, now), self.advantages)
         return with_old_logps(models.policy, trees) if self.epochs * self.minibatches > 1 else trees
 
     @abstractmethod
     def advantages(self, rewards: Tensor) -> Tensor:
         """From rewards [groups, k] to the advantage of each completion."""
 
-    def metrics(self, batch: TreeBatch) -> dict[str, Term]:
-        """What one watches: reward, length, and the groups and samples that teach nothing."""
-        rewards, finished = batch.columns["rewards"], batch.columns["finished"]
-        spread = rewards.amax(1) - rewards.amin(1)
+    def metrics(self, batch: TreeBatch, logps: Tensor) -> dict[str, Term]:
+        """With the groups that teach nothing."""
+        rewards = batch.columns["rewards"]
+        equal = rewards.amax(1) == rewards.amin(1)
         return {
-            "reward": Term(rewards, per="rows", weight=0.0),
-            "reward_spread_zero": Term((spread == 0).float(), per="trees", weight=0.0),
-            "length": Term(batch.lengths.float(), per="rows", weight=0.0),
-            "truncated": Term((~finished).float(), per="rows", weight=0.0),
+            **super().metrics(batch, logps),
+            "reward_spread_zero": Term(equal.float(), per="trees", weight=0.0),
         }
 
     def averaged(self, values: Tensor, batch: TreeBatch, weight: float = 1.0) -> Term:
@@ -140,15 +97,12 @@ class GRPO(GroupObjective):
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
         logps = models.policy.logps(batch)
         old = batch.tokens.get("old_logps", logps.detach())
-        advantages = batch.columns["advantages"].flatten()[batch.branch]
-        values = losses.clipped_surrogate(logps, old, advantages, self.clip, self.clip_high)
-        ratio = (logps.detach() - old).exp()
-        clipped = ((advantages < 0) & (ratio < 1 - self.clip)) | ((advantages > 0) & (ratio > 1 + self.clip_high))
+        values = losses.clipped_surrogate(logps, old, batch.tokens["advantages"], self.clip, self.clip_high)
         return {
             "policy": self.averaged(values, batch),
             **self.kl_terms(models, batch, logps),
-            "clipped": Term(clipped.float(), per="tokens", weight=0.0),
-            **self.metrics(batch),
+            "clipped": self.clipped(batch, logps, self.clip, self.clip_high),
+            **self.metrics(batch, logps),
         }
 
 
@@ -174,9 +128,8 @@ class RLOO(GroupObjective):
 
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
         logps = models.policy.logps(batch)
-        advantages = batch.columns["advantages"].flatten()[batch.branch]
         return {
-            "policy": Term(losses.reinforce(logps, advantages), per="rows"),
+            "policy": Term(losses.reinforce(logps, batch.tokens["advantages"]), per="rows"),
             **self.kl_terms(models, batch, logps),
-            **self.metrics(batch),
+            **self.metrics(batch, logps),
         }
