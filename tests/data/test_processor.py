@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from teloi.data.formats import Message, PromptCompletion, Text
 from teloi.data.processor import Processor
@@ -138,6 +138,33 @@ def test_completions_continue_the_prompt_as_it_is_asked(tokenizer: Any, prompt: 
         assert processor.decode(ids + tail) == processor.decode(joint)
         if joint[: len(alone)] == alone:
             assert ids + tail == joint
+
+
+class Shouting(PreTrainedTokenizerFast):
+    """A tokenizer whose call does more than its backend's."""
+
+    def __call__(self, text: Any, *args: Any, **named: Any) -> Any:
+        return super().__call__(text.upper(), *args, **named)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(["a<|im_end|>b", "<s> x", " "]))
+def test_bare_ids_are_those_of_the_tokenizers_call(tokenizer: Any, text: str) -> None:
+    processor = Processor(tokenizer)
+    assert processor._backend is not None
+    wanted = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for how in ({}, {"truncation": True, "max_length": 2}, {"padding": "max_length", "max_length": 9}):
+        tokenizer("some other text", **how)  # which leaves its mark on the backend
+        assert processor.bare_ids(text) == wanted
+    tokenizer.split_special_tokens = True
+    assert processor.bare_ids(text) == tokenizer(text, add_special_tokens=False)["input_ids"]
+    tokenizer.split_special_tokens = False
+
+
+def test_a_tokenizer_with_a_call_of_its_own_is_called(make_byte_level: Maker) -> None:
+    plain = make_byte_level()
+    processor = Processor(Shouting(tokenizer_object=plain.backend_tokenizer))
+    assert processor.bare_ids("paris") == plain("PARIS")["input_ids"]
 
 
 def test_a_merge_over_the_boundary(make_byte_level: Maker) -> None:

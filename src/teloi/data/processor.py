@@ -217,8 +217,28 @@ class Processor:
 
     def bare_ids(self, text: str) -> list[int]:
         """Ids of a text without any special tokens around it."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        backend = self._backend
+        if (
+            backend is not None
+            and backend.truncation is None
+            and backend.padding is None
+            and backend.encode_special_tokens == self.tokenizer.split_special_tokens
+        ):
+            ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+        else:
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+    @cached_property
+    def _backend(self) -> Any:
+        """What a fast tokenizer itself asks, where that is all that it does: several times as fast as its call, which
+        makes more of a text than its ids. None for others."""
+        from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+        kind = type(self.tokenizer)
+        usual = (PreTrainedTokenizerBase.__call__, getattr(PreTrainedTokenizerFast, "_encode_plus", None))
+        own = (kind.__call__, getattr(kind, "_encode_plus", None))
+        return self.tokenizer.backend_tokenizer if own == usual and usual[1] is not None else None
 
     @cached_property
     def remembered_ids(self) -> Callable[[str], list[int]]:

@@ -9,9 +9,10 @@ import tempfile
 from array import array
 from collections.abc import Sequence
 from typing import IO, Any, Generic, TypeVar, overload
+from weakref import WeakValueDictionary
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from teloi.data.processor import Processor
 from teloi.errors import TeloiError
@@ -81,7 +82,7 @@ class Store(Sequence[T]):
         assert self._file is not None
         # Not mapped into memory: its pages would count as the process's own. Nor sought: forked processes share that.
         content = os.pread(self._file.fileno(), end - begin, begin)
-        item: T = _Unpickler(io.BytesIO(content), self._processors).load()
+        item: T = pickle.loads(content)
         return item
 
     @property
@@ -125,25 +126,31 @@ class Chosen(Sequence[T], Generic[T]):
         return self._items[int(self._indices[index])]
 
 
+_KEPT: WeakValueDictionary[int, Processor] = WeakValueDictionary()
+"""Processors that items refer to, by what stands for them in a file."""
+
+
 class _Pickler(pickle.Pickler):
-    """Pickles an item by itself; a processor that it refers to is kept beside the file, not copied into it."""
+    """Pickles an item by itself: its arrays in few bytes; a processor that it refers to is kept, not copied."""
 
     def __init__(self, stream: IO[bytes], processors: list[Processor]) -> None:
         super().__init__(stream, pickle.HIGHEST_PROTOCOL)
         self.processors = processors
 
-    def persistent_id(self, item: Any) -> int | None:
-        if not isinstance(item, Processor):
-            return None
-        if not any(item is known for known in self.processors):
-            self.processors.append(item)
-        return next(i for i, known in enumerate(self.processors) if known is item)
+    def reducer_override(self, item: Any) -> Any:
+        if type(item) is np.ndarray and item.dtype.kind in "biuf":
+            return _array, (item.dtype.str, item.shape, item.tobytes())
+        if isinstance(item, Processor):
+            if not any(item is known for known in self.processors):
+                self.processors.append(item)
+                _KEPT[id(item)] = item
+            return _processor, (id(item),)
+        return NotImplemented
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: IO[bytes], processors: list[Processor]) -> None:
-        super().__init__(stream)
-        self.processors = processors
+def _array(dtype: str, shape: tuple[int, ...], content: bytes) -> NDArray[Any]:
+    return np.frombuffer(content, dtype).reshape(shape).copy()
 
-    def persistent_load(self, place: Any) -> Processor:
-        return self.processors[int(place)]
+
+def _processor(place: int) -> Processor:
+    return _KEPT[place]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,15 @@ def contents_hash(examples: Sequence[Example]) -> str:
 
 def _hash_into(digest: hashlib._Hash, example: Example) -> None:
     for name, values in example.arrays().items():
-        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(f"{name} {_name(values.dtype)} {values.shape}".encode())
         digest.update(np.ascontiguousarray(values).tobytes())
     digest.update(repr(getattr(example, "source", None)).encode())
+
+
+@cache
+def _name(dtype: np.dtype[Any]) -> str:
+    """What NumPy takes its time to say."""
+    return str(dtype)
 
 
 def _short(digest: hashlib._Hash) -> str:
