@@ -34,6 +34,7 @@ def test_case(case: Path) -> None:
     inputs = values(about["inputs"], arrays)
     # An array that no entry names is an input, unless it is named as an output.
     inputs |= {k: v for k, v in arrays.items() if k not in expected and not k.startswith("out_")}
+    inputs |= {k: about[k] for k in ("string_inputs",) if k in about}
     produced = adapter({name: tensor(value) for name, value in inputs.items()}, about.get("params", {}))
     missing = sorted(set(expected) - set(produced))
     assert not missing, f"{slug}, kind {kind}: outputs not produced: {', '.join(missing)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from teloi.errors import DataError, UsageError
-from teloi.worlds.rewards import checks, load_reward, score
+from teloi.worlds.rewards import checks, load_reward, score, times
 
 OWN = """
 from worth import WORTH
@@ -44,7 +44,7 @@ def test_a_reward_by_name_by_module_and_in_a_file(own_file: Path):
 
 
 def test_a_reward_that_is_not_there(own_file: Path):
-    with pytest.raises(UsageError, match=r"no reward 'chekcs': use checks, my_rewards\.py:function"):
+    with pytest.raises(UsageError, match=r"no reward 'chekcs': use checks, gsm8k, .*, my_rewards\.py:function"):
         load_reward("chekcs")
     with pytest.raises(UsageError, match="there is no file"):
         load_reward(f"{own_file.parent}/none.py:shortness")
@@ -52,6 +52,15 @@ def test_a_reward_that_is_not_there(own_file: Path):
         load_reward(f"{own_file}:NOT_ONE")
     with pytest.raises(UsageError, match=r"'teloi\.nowhere:f' cannot be loaded: No module named"):
         load_reward("teloi.nowhere:f")
+
+
+def test_a_weight_before_a_reward(own_file: Path):
+    columns = {"checks": [[{"kind": "uppercase"}]]}
+    (tokens,) = score(load_reward("10*checks"), ["p"], ["YES"], columns, [[1, 2]])
+    assert tokens.tolist() == [0, 10]
+    assert load_reward(f"-0.5*{own_file}:shortness")(prompts=["p"], completions=["four"]) == [-3.0]
+    found = times(2.0, lambda **given: [None, [(1, 0.5)], 1.5])
+    assert found() == [None, [(1, 1.0)], 3.0]
 
 
 def test_where_a_reward_stands():

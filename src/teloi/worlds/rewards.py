@@ -10,6 +10,7 @@ number: ppo then knows where its reward comes from, grpo and rloo take the sum."
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,12 @@ def checks(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any)
     ]
 
 
-REWARDS: Mapping[str, Reward] = {"checks": checks}
+_VERIFIERS = "teloi.worlds.verifiers"
+REWARDS: Mapping[str, str] = {
+    "checks": "teloi.worlds.rewards:checks",
+    **{name: f"{_VERIFIERS}:reward_{name}" for name in ("gsm8k", "math", "exact", "format", "code", "verifiable")},
+}
+"""Rewards that are known by a name of their own; `teloi.worlds.verifiers` says what each reads."""
 
 
 def plain(completion: Text) -> str:
@@ -47,9 +53,11 @@ def plain(completion: Text) -> str:
 @cache
 def load_reward(spec: str) -> Reward:
     """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function", or the directory of a reward
-    model; a file is run once. UsageError when there is none."""
-    if spec in REWARDS:
-        return REWARDS[spec]
+    model; a file is run once. A number before it, "10*checks", multiplies it. UsageError when there is none."""
+    weight, star, weighted = spec.partition("*")
+    if star and re.fullmatch(r"-?\d*\.?\d+", weight):
+        return times(float(weight), load_reward(weighted))
+    spec = REWARDS.get(spec, spec)
     if Path(spec).is_dir():
         from teloi.models.scalar import load_scalar
 
@@ -71,6 +79,22 @@ def load_reward(spec: str) -> Reward:
     if not callable(found):
         raise UsageError(f"{place} has no function {name}")
     return found
+
+
+def times(weight: float, reward: Reward) -> Reward:
+    """A reward function whose numbers are multiplied."""
+
+    def weighted(**given: Any) -> list[float | list[tuple[int, float]] | None]:
+        return [
+            None
+            if value is None
+            else [(place, weight * number) for place, number in value]
+            if isinstance(value, Sequence)
+            else weight * value
+            for value in reward(**given)
+        ]
+
+    return weighted
 
 
 def score(

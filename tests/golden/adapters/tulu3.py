@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from teloi import losses
+from teloi.data.decontamination import matching, overlaps
+from teloi.worlds.verifiers import gsm8k
 
 
 def dpo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Tensor]:
@@ -62,4 +64,24 @@ def rlvr_ppo(inputs: dict[str, Tensor], params: dict[str, Any]) -> dict[str, Ten
     }
 
 
-ADAPTERS = {"dpo": dpo, "rlvr_ppo": rlvr_ppo}
+def gsm8k_verifier(inputs: dict[str, Any], params: dict[str, Any]) -> dict[str, Tensor]:
+    right = [gsm8k(one["prediction"], one["label"]) for one in inputs["string_inputs"]]
+    return {"out_score": torch.tensor(right, dtype=torch.float64)}
+
+
+def decontam(inputs: dict[str, Any], params: dict[str, Any]) -> dict[str, Tensor]:
+    tests, trains = inputs["string_inputs"]["test"], inputs["string_inputs"]["train"]
+    scores = torch.zeros(len(tests), len(trains), dtype=torch.float64)
+    for one in overlaps(tests, trains, params["n"]):
+        scores[one.test, one.train] = one.overlap
+    matched = torch.zeros(len(tests), len(trains), dtype=torch.bool)
+    for one in matching([[test] for test in tests], trains, params["n"], params["threshold"]):
+        matched[one.test, one.train] = True
+    return {
+        "out_score": scores,
+        "out_contaminated_train": matched.any(0).long(),
+        "out_test_flag": matched.any(1).long(),
+    }
+
+
+ADAPTERS = {"dpo": dpo, "rlvr_ppo": rlvr_ppo, "gsm8k_verifier": gsm8k_verifier, "decontam": decontam}
