@@ -60,7 +60,7 @@ def train(size: int, model: str) -> Result:
             data=str(path),
             output_dir=Path(directory) / "run",
             batch_size=BATCH,
-            max_steps=STEPS,
+            budget=f"{STEPS} steps",
             dtype="float32",
         )
         result = train(SFT(), config, callbacks=[Marks(watch, begins=False)])

@@ -57,6 +57,18 @@ def test_a_sharded_run_ends_as_one_process_and_resumes_with_any_number(data: Pat
             torch.testing.assert_close(weights(tmp_path / out)[name], tensor, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
+def test_all_processes_stop_together(data: Path, teloi: Teloi, tmp_path: Path):
+    flags = (*STEPS, "--data", data, "--stop-when", "tokens > 150")
+    assert teloi("train", "sft", *flags, "--output-dir", tmp_path / "one").status == 0
+    answer = launch("train", "sft", *flags, "--output-dir", tmp_path / "two")
+    assert answer.status == 0, answer.err
+    steps = [[record["step"] for record in records(tmp_path / out)] for out in ("one", "two")]
+    assert steps[0] == steps[1]
+    assert 1 < len(steps[0]) < 6
+    assert answer.err.count("stopped because tokens > 150") == 1
+
+
 def test_deepspeed_is_refused(data: Path, teloi: Teloi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     answer = teloi("train", "dpo", "--data", data, *STEPS, "--output-dir", tmp_path / "out")
