@@ -71,6 +71,20 @@ def test_it_stops_where_a_number_says_so(online: list[str], teloi: Teloi, tmp_pa
     assert again.error == f"{out} is finished: there is nothing to resume"
 
 
+def test_a_reward_that_is_not_what_is_wanted_is_told(online: list[str], teloi: Teloi, tmp_path: Path):
+    """The gold wants fewer of the letters that the policy is paid for; nothing is learnt from it."""
+    (tmp_path / "gold.py").write_text(REWARD.replace("vowels", "few").replace("float(sum", "20.0 - float(sum"))
+    flags = ("--max-steps", 60, "--num-train-epochs", 99, "--k", 8, "--learning-rate", "3e-3")
+    answer = teloi(*online, *flags, "--gold", f"{tmp_path / 'gold.py'}:few")
+    assert answer.status == 0, answer.err
+    assert "warning: reward-hacking: gold has fallen from " in answer.err
+    logged = records(tmp_path / "out")
+    assert logged[-1]["reward"] > logged[0]["reward"]
+    assert logged[-1]["gold"] < logged[0]["gold"]
+    done = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["done"]
+    assert "reward-hacking" in {one["name"] for one in done["warnings"]}
+
+
 def test_the_last_samples_of_a_run_that_stops_are_kept(online: list[str], teloi: Teloi, tmp_path: Path):
     tokens = 400
     assert teloi(*online, "--stop-when", f"tokens > {tokens}").status == 0

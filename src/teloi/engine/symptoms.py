@@ -14,7 +14,7 @@ from statistics import fmean
 
 import numpy as np
 
-WATCHED = ("reward", "kl", "length", "entropy", "clipped", "value", "truncated")
+WATCHED = ("reward", "gold", "kl", "length", "entropy", "clipped", "value", "truncated")
 """What one watches in such a run, the most telling first: shown before the loss, live and in the report."""
 
 WINDOW = 5

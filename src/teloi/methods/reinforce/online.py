@@ -29,6 +29,9 @@ class Online(Objective, ABC):
     reward: str = "checks"
     """Reward functions, joined by +: "checks", my_rewards.py:function or package.module:function, by TRL's convention,
     or the run of a reward model (rm)."""
+    gold: str | None = None
+    """What the reward stands for, in the same form: logged as `gold` and never learnt from. A reward that rises while it
+    falls is warned of."""
     k: int = 1
     """Completions sampled of each prompt."""
     max_new_tokens: int = 64
@@ -76,12 +79,20 @@ class Online(Objective, ABC):
         from teloi.worlds.rewards import load_reward
 
         trees = sample_groups(models, examples, Sampling(self.k, self.max_new_tokens, self.temperature), now)
+        if self.gold is not None:
+            measured = with_rewards(models, trees, [load_reward(name) for name in self.gold.split("+")])
+            golds = [one.columns["rewards"] for one in measured]
+            trees = [
+                replace(tree, columns={**tree.columns, "gold": gold}) for tree, gold in zip(trees, golds, strict=True)
+            ]
         return with_rewards(models, trees, [load_reward(name) for name in self.reward.split("+")])
 
     def metrics(self, batch: TreeBatch, logps: Tensor) -> dict[str, Term]:
         """What one watches: reward; length and how many reached no end token; the entropy of the policy that sampled,
         estimated by its samples."""
+        gold = batch.columns.get("gold")
         return {
+            **({} if gold is None else {"gold": Term(gold, per="rows", weight=0.0)}),
             "reward": Term(batch.columns["rewards"], per="rows", weight=0.0),
             "length": Term(batch.lengths.float(), per="rows", weight=0.0),
             "truncated": Term((~batch.columns["finished"]).float(), per="rows", weight=0.0),
