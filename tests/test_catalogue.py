@@ -11,16 +11,18 @@ from typing import get_args
 import pytest
 
 import teloi.methods
+import teloi.recipes
 from teloi import catalogue
 from teloi.catalogue import METHODS, PAPERS, Method, Stage, find, resolve
 from teloi.engine.objective import Objective
+from teloi.engine.recipe import Recipe
 from teloi.errors import UsageError
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_entry_leads_to_an_objective_that_says_what_the_table_says(method: Method):
     objective = method.load()
-    assert issubclass(objective, Objective)
+    assert issubclass(objective, Objective | Recipe)
     reads = objective.reads if isinstance(objective.reads, tuple) else (objective.reads,)
     assert method.reads == reads[0].name
     assert method.stage in get_args(Stage)
@@ -35,9 +37,10 @@ def test_names_are_unique_also_among_other_names():
     assert len(names) == len(set(names))
 
 
-def test_every_objective_of_the_wings_is_in_the_table():
-    for module in pkgutil.walk_packages(teloi.methods.__path__, "teloi.methods."):
-        importlib.import_module(module.name)
+def test_every_method_of_the_wings_is_in_the_table():
+    for room in (teloi.methods, teloi.recipes):
+        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            importlib.import_module(module.name)
 
     def below(cls: type) -> list[type]:
         children: list[type] = cls.__subclasses__()
@@ -46,8 +49,10 @@ def test_every_objective_of_the_wings_is_in_the_table():
     # What is no dataclass, or abstract, is a base of methods, not a method.
     concrete = {
         f"{c.__module__}:{c.__qualname__}"
-        for c in below(Objective)
-        if c.__module__.startswith("teloi.methods.") and "__dataclass_fields__" in vars(c) and not inspect.isabstract(c)
+        for c in [*below(Objective), *below(Recipe)]
+        if c.__module__.startswith(("teloi.methods.", "teloi.recipes."))
+        and "__dataclass_fields__" in vars(c)
+        and not inspect.isabstract(c)
     }
     assert concrete == {m.entry for m in METHODS}
 

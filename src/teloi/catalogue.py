@@ -211,8 +211,10 @@ METHODS: tuple[Method, ...] = (
     # from rewards for what the policy samples
     Method("rm", "a scalar reward of answers, from which of two was preferred", "preference", "teloi.methods.reinforce.reward_model:RewardModel", "summarize-hf", also=("reward-model",)),
     Method("ppo", "sample answers, raise the tokens that did better than a learned critic expected, near the start model", "prompt-only", "teloi.methods.reinforce.ppo:PPO", "summarize-hf", "ppo", ("rlhf",)),
+    Method("rlvr", "ppo on what a program finds right, with a penalty for answers without an end", "prompt-only", "teloi.methods.reinforce.rlvr:RLVR", "tulu3", also=("reinforcement-learning-with-verifiable-rewards",)),
     Method("grpo", "sample a group of answers, raise those that beat the group's mean reward", "prompt-only", "teloi.methods.reinforce.grpo:GRPO", "tulu3", "grpo"),
     Method("rloo", "REINFORCE with the mean reward of the other samples as baseline", "prompt-only", "teloi.methods.reinforce.grpo:RLOO", "tulu3", "rloo"),
+    Method("tulu3", "clean the prompts, imitate, prefer, reinforce by checked answers, measure each stage", "prompt-completion", "teloi.recipes.reinforce.tulu3:Tulu3", "tulu3", kind="recipe"),
 )
 # fmt: on
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,3 +157,40 @@ def test_a_dry_run_tells_the_stages(work: Path, teloi: Teloi):
     assert "1. some: every other row" in told.err + told.out
     assert "4. dpo: prefer" in told.err + told.out
     assert not (work / "dry").exists()
+
+
+def test_tulu3_runs_on_nothing_of_ones_own(tmp_path: Path, teloi: Teloi):
+    out = tmp_path / "tulu3"
+    words = ["train", "tulu3", "--model", "scratch:tiny", "--output-dir", out, "--max-steps", "2", "--batch-size", "4"]
+    words += ["--max-new-tokens", "6", "--eval-prompts", "4", "--limit", "30"]
+    assert teloi(*words).status == 0
+    for stage in ("sft", "dpo-norm", "rlvr"):
+        assert len(records(out / "stages" / stage)) == 2
+    assert same_weights(out, out / "stages" / "rlvr")
+    scores = [json.loads(line) for line in (out / "stages" / "scores" / "rows.jsonl").read_text().splitlines()]
+    assert [row["model"] for row in scores if row["task"] == "average"] == ["sft", "dpo-norm", "rlvr"]
+    assert [row["model"] for row in scores if row["task"].startswith("unseen")] == ["rlvr", "rlvr"]
+    for part in ("development", "unseen"):
+        report = json.loads((out / "stages" / "clean" / f"{part}.json").read_text())
+        assert (report["training rows"], report["kept"]) == (30, 30)
+
+
+def test_tulu3_keeps_what_it_is_measured_on_out_of_training(tmp_path: Path, teloi: Teloi):
+    asked = [f"Which of the seven rivers of country number {n} is longest and why?" for n in range(8)]
+    rows = [{"prompt": text, "completion": " The first.", "ground_truth": "1"} for text in asked]
+    write_rows(tmp_path / "train.jsonl", [{**rows[0], "prompt": f"{asked[0]} Say it in a word."}, *rows[1:]])
+    write_rows(tmp_path / "test.jsonl", rows[:2])
+    words = ["train", "tulu3", "--model", "scratch:tiny", "--data", tmp_path / "train.jsonl", "--reward", "gsm8k"]
+    words += ["--max-steps", "1", "--batch-size", "2", "--max-new-tokens", "3", "--overlap", "0.5"]
+    refused = teloi(*words, "--output-dir", tmp_path / "no")
+    assert "held-out rows" in refused.error
+    assert not (tmp_path / "no").exists()
+    # Eight questions that differ in a word are all too near to two of them.
+    said = teloi(*words, "--output-dir", tmp_path / "out", "--eval-data", tmp_path / "test.jsonl").error
+    assert "stage clean has left no rows" in said
+    write_rows(tmp_path / "more.jsonl", [*rows, {"prompt": "Count to 1.", "completion": " 1", "ground_truth": "1"}])
+    words[words.index("--data") + 1] = tmp_path / "more.jsonl"
+    said = teloi(*words, "--output-dir", tmp_path / "out", "--eval-data", tmp_path / "test.jsonl", "--overwrite").error
+    assert "stage pairs has left no rows" in said
+    kept = (tmp_path / "out" / "stages" / "clean" / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prompt"] for line in kept] == ["Count to 1."]

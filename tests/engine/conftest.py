@@ -209,7 +209,7 @@ OBJECTIVES = [method for method in catalogue.METHODS if method.kind == "objectiv
 # What an objective needs beyond its defaults to run on a tiny model, and to be the same on several processes.
 SMALL: dict[str, dict[str, Any]] = {
     name: {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6}
-    for name in ("grpo", "rloo", "ppo")
+    for name in ("grpo", "rloo", "ppo", "rlvr")
 }
 SMALL["grif"] = {"dropout": 0.0}
 SMALL["vega"] = SMALL["simcse"] = {"dropout": 1e-12}  # above 0, as it must be, and yet nothing is dropped

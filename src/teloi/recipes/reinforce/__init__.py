@@ -1,0 +1,1 @@
+"""Recipes that end in learning from rewards."""
