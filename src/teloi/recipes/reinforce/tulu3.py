@@ -25,11 +25,11 @@ class Tulu3(Recipe):
     """SFT, length-normalised DPO, then RL with verifiable rewards, each from the checkpoint before it (Lambert et al.,
     2024): a program that checks answers stands for a reward model.
 
-    Training rows that hold what a row of --eval-data asks are dropped first (8-grams cover more than a share of it). Pairs
-    are the best and a worse one of the SFT model's own samples, judged by the reward, beside the pairs that rows bring
-    along. Loss of each stage: that of sft, dpo-norm and rlvr. At the end the start model and every stage are measured
-    on --eval-data, the development part; --unseen-data is looked at once, for the last stage alone. Without --eval-data
-    these are the embedded instructions' test rows with one check, and those with two.
+    Training rows that hold what a row of --eval-data asks are dropped first (8-grams cover more than a share of it).
+    Pairs are the best and a worse one of the SFT model's own samples, judged by the reward, beside the pairs that rows
+    bring along. Loss of each stage: that of sft, dpo-norm and rlvr. At the end the start model and every stage are
+    measured on --eval-data, the development part; --unseen-data is looked at once, for the last stage alone. Without
+    --eval-data these are the embedded instructions' test rows with one check, and those with two.
 
     Use it to take a base or SFT model to answers that can be checked, with each stage's gain on the table. Not where no
     program can say what is right: then rm and ppo take the place of rlvr."""
