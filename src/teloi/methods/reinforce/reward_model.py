@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from teloi import losses
-from teloi.data.formats import Preference
+from teloi.data.formats import Preference, PromptCompletion
 from teloi.engine.objective import Now, Objective, Term
 from teloi.errors import RowError, UsageError
 
@@ -42,6 +42,10 @@ class RewardModel(Objective):
     """Rows have a column `margin`, by which r(chosen) is to exceed r(rejected)."""
     centring: float = 0.0
     """Weight of the square that holds rewards near 0; 0.01 is usual."""
+    references: str | None = None
+    """Data with reference answers (prompt and completion): at the end rewards are shifted so that these have a mean of
+    0. The shift, `reward_bias` in config.json, is added wherever teloi reads the model; other libraries do not know it.
+    """
 
     def __post_init__(self) -> None:
         if not 0 <= self.centring < math.inf:
@@ -58,7 +62,15 @@ class RewardModel(Objective):
     def build(self, models: Models) -> nn.Module:
         from teloi.models.scalar import scalar_head
 
+        self.answers()  # what is wrong with them is said before anything is trained
         return scalar_head(models.policy)
+
+    def answers(self) -> Sequence[Any]:
+        """The references, parsed; none where none are given."""
+        from teloi.data.casts import as_format
+        from teloi.data.read import read
+
+        return as_format(read(self.references), PromptCompletion) if self.references else []
 
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
         head: Any = models.parts
@@ -76,9 +88,12 @@ class RewardModel(Objective):
         return ()
 
     def export(self, models: Models, path: Path) -> None:
-        """The model as a sequence classifier with one label, in place of the language model."""
-        from teloi.models.scalar import save_scalar
+        """The model as a sequence classifier with one label, in place of the language model; its shift."""
+        from teloi.models.scalar import load_scalar, save_scalar, shift_scalar
 
         assert models.parts is not None
         assert models.processor is not None
         save_scalar(models.policy, models.parts, models.processor.tokenizer, path)
+        if answers := self.answers():
+            rewards = load_scalar(path)([one.prompt for one in answers], [one.completion for one in answers])
+            shift_scalar(path, -sum(rewards) / len(rewards))
