@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -115,11 +116,12 @@ def test_an_item_with_several_verifiers_gets_the_weighted_sum():
 
 
 def test_a_verifier_that_errs_says_nothing_and_is_told_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(verifiers, "_TOLD", set())
+    monkeypatch.setattr(verifiers, "FAILURES", Counter())
     with pytest.warns(UserWarning, match=r"verifier 'format' failed .*count 0") as told:
         found = reward("format", ["a", "a(", "a"], pattern=["a", "a(", "a("])
     assert found == [1.0, None, None]
     assert len(told) == 1
+    assert verifiers.FAILURES == {"format": 2}
     # Of several verifiers the others still count.
     several: dict[str, list[Any]] = {"dataset": [["format", "gsm8k"]], "ground_truth": [["a(", "7"]]}
     assert reward("verifiable", ["7"], **several) == [1.0]

@@ -13,14 +13,15 @@ convention:
 | code | `tests` | the response's program passes all these statements, in the sandbox |
 | verifiable | `dataset`, `ground_truth` | what the verifier named says of the label; of lists the sum, by `weights` |
 
-A verifier that fails on a response has nothing to say of it (None, which counts 0). An empty label is an error of the
-data: an empty response would be right.
+A verifier that fails on a response has nothing to say of it (None, which counts 0); `FAILURES` counts them, and the
+first is told. An empty label is an error of the data: an empty response would be right.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -191,7 +192,8 @@ def _tests(value: Any) -> list[str]:
     return list(value)
 
 
-_TOLD: set[str] = set()
+FAILURES: Counter[str] = Counter()
+"""How often each verifier has failed in this process."""
 
 
 def _asked(name: str, verifier: Callable[[str, str], bool], response: str, label: str) -> float | None:
@@ -201,7 +203,7 @@ def _asked(name: str, verifier: Callable[[str, str], bool], response: str, label
     except TeloiError:
         raise
     except Exception as error:
-        if name not in _TOLD:
-            _TOLD.add(name)
+        FAILURES[name] += 1
+        if FAILURES[name] == 1:
             warnings.warn(f"the verifier {name!r} failed ({error!r}); such responses count 0", stacklevel=2)
         return None
