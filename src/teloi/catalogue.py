@@ -139,6 +139,7 @@ PAPERS = _by_slug(
 # paper -> the file of its claim, which names it CLAIM
 CLAIMS: dict[str, str] = {
     "structural-ssl": "teloi.claims.structural_ssl",
+    "tulu3": "teloi.claims.tulu3",
     "pedagogy": "teloi.claims.pedagogy",
     "vacancysbert": "teloi.claims.vacancysbert",
     "grif": "teloi.claims.grif",
