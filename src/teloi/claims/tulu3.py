@@ -349,8 +349,8 @@ CLAIM = Claim(
             Expect("accuracy", "rlvr, answers mixed up", "sft", 0.08),
         ),
     ),
-    # Pilots with two other seeds: SFT 0.69 (100 examples), dpo-norm 0.74, rlvr 0.90; of questions with three words changed
-    # 96% were found.
+    # In pilots with two other seeds: SFT 0.69 (on 100 examples), dpo-norm 0.74, rlvr 0.90; 96% of the questions were
+    # found that had three words changed.
     run=measure,
     prepare=prepare,
     methods=("sft", "dpo-norm", "dpo", "grpo"),
