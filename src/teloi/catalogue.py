@@ -92,6 +92,7 @@ PAPERS = _by_slug(
     Paper("pedagogy", "Sonkar et al.", 2024, "Pedagogical Alignment of Large Language Models", "2402.05000"),
     Paper("summarize-hf", "Stiennon et al.", 2020, "Learning to summarize from human feedback", "2009.01325"),
     Paper("tulu3", "Lambert et al.", 2024, "Tülu 3: Pushing Frontiers in Open Language Model Post-Training", "2411.15124"),
+    Paper("nashmd", "Munos et al.", 2024, "Nash Learning from Human Feedback", "2312.00886"),
     Paper("structural-ssl", "Di Liello", 2023, "Structural Self-Supervised Objectives for Transformers", "2309.08272"),
     Paper("vacancysbert", "Bocharova et al.", 2023, "VacancySBERT: the approach for representation of titles and skills for semantic similarity search in the recruitment domain", "2307.16638"),
     Paper("grif", "Myers et al.", 2023, "Goal Representations for Instruction Following: A Semi-Supervised Language Interface to Control", "2307.00117"),
@@ -211,9 +212,12 @@ METHODS: tuple[Method, ...] = (
     Method("grif", "one policy for goals and words: align an instruction with the change it asks for", "trajectory", "teloi.methods.represent.grif:GRIF", "grif"),
     # from rewards for what the policy samples
     Method("rm", "a scalar reward of answers, from which of two was preferred", "preference", "teloi.methods.reinforce.reward_model:RewardModel", "summarize-hf", also=("reward-model",)),
+    Method("pm", "a preference of two answers that it sees both, from which of them was preferred: a judge", "preference", "teloi.methods.reinforce.reward_model:PreferenceModel", "nashmd", also=("preference-model",)),
     Method("ppo", "sample answers, raise the tokens that did better than a learned critic expected, near the start model", "prompt-only", "teloi.methods.reinforce.ppo:PPO", "summarize-hf", "ppo", ("rlhf",)),
     Method("rlvr", "ppo on what a program finds right, with a penalty for answers without an end", "prompt-only", "teloi.methods.reinforce.rlvr:RLVR", "tulu3", also=("reinforcement-learning-with-verifiable-rewards",)),
     Method("grpo", "sample a group of answers, raise those that beat the group's mean reward", "prompt-only", "teloi.methods.reinforce.grpo:GRPO", "tulu3", "grpo"),
+    Method("nash-md", "raise an answer as far as a judge prefers it to that of a mixture of policy and start model", "prompt-only", "teloi.methods.reinforce.nash_md:NashMD", "nashmd", also=("nash-md-pg", "nashmd")),
+    Method("nash-ema", "nash-md against the moving average of the policy's own weights", "prompt-only", "teloi.methods.reinforce.nash_md:NashEMA", "nashmd", also=("nash-ema-pg",)),
     Method("rloo", "REINFORCE with the mean reward of the other samples as baseline", "prompt-only", "teloi.methods.reinforce.grpo:RLOO", "tulu3", "rloo"),
     Method("tulu3", "clean the prompts, imitate, prefer, reinforce by checked answers, measure each stage", "prompt-completion", "teloi.recipes.reinforce.tulu3:Tulu3", "tulu3", kind="recipe"),
 )

@@ -30,6 +30,7 @@ from teloi.engine.plan import make_plan
 from teloi.methods.pretrain.bimodal import CodeT5PBimodal
 from teloi.methods.pretrain.gpt_bert import GPTBERT
 from teloi.methods.pretrain.unimodal import CodeT5PUnimodal
+from teloi.methods.reinforce.nash_md import Game
 from teloi.methods.reinforce.online import Online
 from teloi.models.attention import TREE
 from teloi.models.roles import REFERENCE_SUMS, CachedReference, FrozenReference, LanguageModel, Models
@@ -204,6 +205,12 @@ def length_reward(prompts, completions, **columns) -> list[float]:
     return [sum(character.isalpha() for character in text) / (len(text) + 1) for text in completions]
 
 
+def letter_judge(prompts, completions) -> list[float]:
+    """A judge that prefers letters, as that reward does."""
+    firsts, seconds = (length_reward(prompts, side) for side in zip(*completions, strict=True))
+    return [0.5 + (a - b) / 2 for a, b in zip(firsts, seconds, strict=True)]
+
+
 OBJECTIVES = [method for method in catalogue.METHODS if method.kind == "objective"]
 
 # What an objective needs beyond its defaults to run on a tiny model, and to be the same on several processes.
@@ -217,6 +224,10 @@ SMALL["codet5p-unimodal"] = {"denoise_first": 0.0, "length": 24}
 SMALL["codet5p-bimodal"] = {"queue": 12, "width": 16}
 SMALL["gpt-bert"] = {"length": 24, "masked_rows": 0.75}
 SMALL["salt"] = {"stage": 1.0}
+SMALL |= {
+    name: {"judge": "tests.engine.conftest:letter_judge", "max_new_tokens": 6, **more}
+    for name, more in (("nash-md", {"mixture": 1.0}), ("nash-ema", {"momentum": 0.9}))
+}
 
 
 def make(method: catalogue.Method) -> Objective:
@@ -226,7 +237,7 @@ def make(method: catalogue.Method) -> Objective:
 
 def branches_of(objective: Objective) -> int:
     """Completions of an example: none where the objective samples them itself."""
-    if isinstance(objective, Online):
+    if isinstance(objective, Online | Game):
         return 0
     one = ("SFT", "CLM", "SALT", "FilteredLM", "ConditionalLM", "Unlikelihood", "RWR", "AWR")
     return 1 if type(objective).__name__ in one else 2

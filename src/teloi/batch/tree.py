@@ -150,6 +150,10 @@ class TreeBatch:
             raise ValueError(f"trees of one batch have {sorted(arity)} branches; by_slot needs one number")
         return values.view(len(self.trees), arity.pop()).T
 
+    def by_row(self, values: Float[Tensor, " n"]) -> Float[Tensor, "b t"]:
+        """From one value a scored token to one row a branch, zeros behind its last token."""
+        return torch.nn.utils.rnn.pad_sequence(values.split(self.lengths.tolist()), batch_first=True)
+
     def split(self, size: int) -> list[TreeBatch]:
         """Consecutive parts of at most `size` positions each (a single larger tree stays whole)."""
         parts: list[list[Tree]] = []

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from teloi.batch.tree import Branch, Tree
-from teloi.data.formats import Message, Text
+from teloi.data.formats import Message, PromptOnly, Text
 from teloi.data.processor import Processor
 from teloi.errors import RowError, UsageError
 
@@ -26,6 +27,18 @@ def tree(processor: Processor, prompt: Text, completions: Sequence[Text], **colu
     """
     ids, tails = processor.fit(*processor.pair_ids(prompt, completions))
     return Tree(_ids(ids), tuple(Branch.scored(tail) for tail in tails), columns)
+
+
+def question(processor: Processor, row: PromptOnly) -> Tree:
+    """A prompt whose completions are yet to be sampled; its row stays with it for whoever rewards or judges them."""
+    return replace(tree(processor, row.prompt, []), source=row)
+
+
+def in_both_orders(processor: Processor, prompt: Text, first: Text, second: Text) -> Tree:
+    """A pair of answers to be compared: branch 0 is the first and then the second one, branch 1 the other way round."""
+    ids, (there, back) = processor.pair_ids(prompt, [first, second])
+    ids, tails = processor.fit(ids, [there + back, back + there])
+    return Tree(_ids(ids), tuple(Branch.scored(tail) for tail in tails))
 
 
 def conversation(processor: Processor, messages: Sequence[Message], **columns: Any) -> Tree:

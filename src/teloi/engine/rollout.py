@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +15,11 @@ from teloi.batch.tree import Branch, Tree, TreeBatch
 from teloi.data.formats import Text
 from teloi.engine.objective import Now
 from teloi.engine.plan import pack
+from teloi.generate.forward import Beside
 from teloi.generate.local import sample
 from teloi.models.attention import attention
-from teloi.models.roles import LanguageModel, Models
+from teloi.models.roles import FrozenReference, LanguageModel, Models
+from teloi.worlds.judges import Judge
 from teloi.worlds.rewards import Reward, score
 
 MICRO_TOKENS = 2048
@@ -38,15 +42,23 @@ class Sampling:
     top_p: float = 1.0
 
 
-def sample_groups(models: Models, prompts: Sequence[Tree], sampling: Sampling, now: Now) -> list[Tree]:
-    """Each prompt with k branches sampled from the policy; column `finished`, bool [k], says which reached an end
-    token.
+def sample_groups(
+    models: Models,
+    prompts: Sequence[Tree],
+    sampling: Sampling,
+    now: Now,
+    name: str = "sampling",
+    beside: Beside | None = None,
+) -> list[Tree]:
+    """Each prompt with k branches sampled from the policy, or from what it makes with a model beside it; column
+    `finished`, bool [k], says which reached an end token.
 
-    The draws are keyed by the step and the example's place in it: the same on one process and on many.
+    The draws are keyed by their name, the step and the example's place in it: the same on one process and on many.
     """
     assert models.processor is not None
     tokenizer = models.processor.tokenizer
-    with attention(models.policy.inner, "sdpa"):
+    other = attention(beside.model, "sdpa") if beside else nullcontext()
+    with attention(models.policy.inner, "sdpa"), other:
         groups = sample(
             models.policy.model,
             tokenizer,
@@ -55,8 +67,9 @@ def sample_groups(models: Models, prompts: Sequence[Tree], sampling: Sampling, n
             n=sampling.k,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            seed=int(replace(now, rank=0).rng("sampling").integers(2**31)),
+            seed=int(replace(now, rank=0).rng(name).integers(2**31)),
             keys=now.places or None,
+            beside=beside,
         )
     end = tokenizer.eos_token_id
     return [
@@ -67,6 +80,46 @@ def sample_groups(models: Models, prompts: Sequence[Tree], sampling: Sampling, n
         )
         for tree, group in zip(prompts, groups, strict=True)
     ]
+
+
+def beside_reference(models: Models, mix: Callable[[Tensor, Tensor], Tensor]) -> Beside:
+    """The reference beside the policy, in sampling from logits `mix(policy's, reference's)`. With an adapter it is the
+    policy without it: never a second copy."""
+    assert isinstance(models.reference, FrozenReference)
+    return Beside(models.reference.model.inner, mix, models.reference.frozen)
+
+
+def with_preferences(models: Models, trees: Sequence[Tree], opponents: Sequence[Tree], judge: Judge) -> list[Tree]:
+    """The trees, of one branch each, with what a judge says of it against the opponent's.
+
+    Columns, [1] each: `preference`, P(own > opponent's), 1/2 where the judge could not tell; `judged`, whether it
+    could; `opponent_finished`.
+    """
+    pairs = [(texts(models, ours)[0], texts(models, theirs)[0]) for ours, theirs in zip(trees, opponents, strict=True)]
+    said = judge.preferences([tree.source.prompt for tree in trees], pairs, columns_of(trees))
+    found = []
+    for tree, opponent, one in zip(trees, opponents, said, strict=True):
+        columns = {
+            "preference": np.asarray([0.5 if one is None else one], np.float32),
+            "judged": np.asarray([one is not None]),
+            "opponent_finished": opponent.columns["finished"],
+        }
+        found.append(replace(tree, columns={**tree.columns, **columns}))
+    return found
+
+
+def texts(models: Models, tree: Tree) -> list[Text]:
+    """What the branches of a sampled tree say, in the form of its row: a string each, or a list of one message."""
+    assert models.processor is not None
+    decode = models.processor.tokenizer.decode
+    said = [str(decode(branch.ids, skip_special_tokens=True)) for branch in tree.branches]
+    return [[{"role": "assistant", "content": text}] for text in said] if tree.source.conversational else list(said)
+
+
+def columns_of(trees: Sequence[Tree]) -> dict[str, list[Any]]:
+    """The columns of the rows that sampled branches answer to, one entry a branch."""
+    rows = [tree.source.columns for tree in trees for _ in tree.branches]
+    return {name: [row.get(name) for row in rows] for name in rows[0]}
 
 
 def with_advantages(trees: Sequence[Tree], advantages: Callable[[Tensor], Tensor]) -> list[Tree]:

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import expit
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from teloi.batch.sequence import Sequence as Tokens
 from teloi.batch.sequence import SequenceBatch
-from teloi.batch.tree import Kind, TreeBatch
-from teloi.data.encode import tree
+from teloi.batch.tree import Kind, Tree, TreeBatch
+from teloi.data.encode import in_both_orders, tree
 from teloi.data.formats import Text
 from teloi.data.processor import Processor
 from teloi.errors import ModelError
@@ -31,6 +32,10 @@ Scorer = Callable[..., list[float]]
 
 BIAS = "reward_bias"
 """Of config.json: what is added to every reward. transformers' classifiers have no bias of their own."""
+
+
+PAIR = "first is preferred"
+"""The only label of a preference model; others have one without a name."""
 
 
 def scalar_head(model: LanguageModel) -> nn.Linear:
@@ -86,13 +91,17 @@ def read_scalar(head: nn.Module, states: Float[Tensor, "n d"]) -> Float[Tensor, 
     return found.squeeze(1)
 
 
-def save_scalar(model: LanguageModel, head: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """Write model and head as transformers' sequence classifier with one label.
+def save_scalar(
+    model: LanguageModel, head: nn.Module, tokenizer: PreTrainedTokenizerBase, path: Path, compares: bool = False
+) -> None:
+    """Write model and head as transformers' sequence classifier with one label. `compares`: it is of two answers.
 
     ModelError where the architecture has none, or one that reads its states in another way."""
     inner: Any = merged(model).model
     config = copy.deepcopy(inner.config)
     config.num_labels = 1
+    if compares:
+        config.id2label, config.label2id = {0: PAIR}, {PAIR: 0}
     config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     try:
         made: Any = AutoModelForSequenceClassification.from_config(config, dtype=inner.dtype)
@@ -120,24 +129,55 @@ def load_classifier(path: str | Path, dtype: torch.dtype | Literal["auto"]) -> A
     return model
 
 
+def compares(path: str | Path) -> bool:
+    """Whether a directory holds a preference model, whose number is of two answers."""
+    try:
+        return bool(AutoConfig.from_pretrained(path).id2label == {0: PAIR})
+    except (OSError, ValueError):
+        return False
+
+
+def load_preference(path: str | Path) -> Callable[[Sequence[Text], Sequence[tuple[Text, Text]]], list[float]]:
+    """A preference model that was saved so: from prompts and pairs of answers to the probability of each first one."""
+    model = load_classifier(path, "auto")
+    processor, numbers = _numbers(model, path)
+
+    def preferences(prompts: Sequence[Text], pairs: Sequence[tuple[Text, Text]]) -> list[float]:
+        rows = [in_both_orders(processor, prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
+        return [float(expit(number)) for number in numbers(rows)]
+
+    return preferences
+
+
 def load_scalar(path: str | Path) -> Scorer:
     """A reward model that was saved so, as a reward function: `f(prompts, completions, **columns) -> list[float]`.
 
     Texts are laid out as in training, by its own tokenizer: one that was cut short is read as if it ended there, and
     who samples must say what it is worth (`unfinished`). ModelError where the directory holds no such model."""
+    if compares(path):
+        raise ModelError(f"{path} is a preference model: it compares two answers (--judge), and rewards none")
     model = load_classifier(path, "auto")
+    processor, numbers = _numbers(model, path)
+    bias = float(getattr(model.config, BIAS, 0.0))
+
+    def score(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float]:
+        rows = [tree(processor, prompt, [answer]) for prompt, answer in zip(prompts, completions, strict=True)]
+        return [number + bias for number in numbers(rows)]
+
+    return score
+
+
+def _numbers(model: Any, path: str | Path) -> tuple[Processor, Callable[[Sequence[Tree]], list[float]]]:
+    """The tokenizer of a classifier with one label, and what it says of prompts with their first branch."""
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**20
-    processor = Processor(load_tokenizer(path), limit, "truncate")
-    bias = float(getattr(model.config, BIAS, 0.0))
 
     def read(batch: SequenceBatch) -> Tensor:
         logits: Tensor = model(input_ids=batch.ids["input_ids"], attention_mask=batch.mask["input_ids"]).logits
         return logits.float()
 
-    def score(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float]:
-        rows = [tree(processor, prompt, [answer]) for prompt, answer in zip(prompts, completions, strict=True)]
+    def numbers(rows: Sequence[Tree]) -> list[float]:
         texts = [Tokens({"input_ids": np.concatenate([row.prompt, row.branches[0].ids])}) for row in rows]
-        return [float(value) + bias for value in in_batches(model, read, texts, 4096)[:, 0]]
+        return [float(value) for value in in_batches(model, read, texts, 4096)[:, 0]]
 
-    return score
+    return Processor(load_tokenizer(path), limit, "truncate"), numbers

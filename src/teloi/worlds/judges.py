@@ -18,11 +18,10 @@ from typing import Any
 
 from scipy.special import expit
 
-from teloi.data.formats import Text
+from teloi.data.formats import Text, plain
 from teloi.errors import DataError, UsageError
 from teloi.names import import_named
 from teloi.worlds.instructions import check
-from teloi.worlds.rewards import plain
 
 Pairs = Sequence[tuple[Text, Text]]
 Columns = Mapping[str, Sequence[Any]]
@@ -69,17 +68,17 @@ JUDGES: Mapping[str, Judge] = {"checks": Judge(more_checks, fair=True)}
 @cache
 def load_judge(spec: str) -> Judge:
     """A judge by name ("checks"), "my_judge.py:function" or "package.module:function" (or a class, or an object), or
-    the run of a reward model; a file is run once. UsageError when there is none."""
+    the run of a preference model (pm) or a reward model (rm); a file is run once. UsageError when there is none."""
     if spec in JUDGES:
         return JUDGES[spec]
     if Path(spec).is_dir():
-        from teloi.models.scalar import load_scalar
+        from teloi.models.scalar import compares, load_preference, load_scalar
 
-        return by_reward(load_scalar(spec))
+        return by_preference(load_preference(spec)) if compares(spec) else by_reward(load_scalar(spec))
     if ":" not in spec:
         raise UsageError(
             f"no judge {spec!r}: use {', '.join(JUDGES)}, my_judge.py:function, package.module:function or the run of "
-            "a reward model"
+            "a preference model or a reward model"
         )
     found = import_named(spec, "judge")
     if isinstance(found, Judge):
@@ -98,6 +97,11 @@ def by_reward(score: Callable[[Sequence[Text], Sequence[Text]], Sequence[float]]
         return [float(expit(a - b)) for a, b in zip(scores[: len(pairs)], scores[len(pairs) :], strict=True)]
 
     return Judge(ask, fair=True)
+
+
+def by_preference(said: Callable[[Sequence[Text], Pairs], Sequence[float]]) -> Judge:
+    """The judge that a preference model is, in both orders, since it may like a place."""
+    return Judge(lambda prompts, pairs, columns: list(said(prompts, pairs)))
 
 
 def by_convention(judge: Callable[..., Any], name: str) -> Judge:

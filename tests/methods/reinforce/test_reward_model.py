@@ -14,9 +14,10 @@ from teloi.batch.tree import Branch, Tree, TreeBatch
 from teloi.data.formats import Preference
 from teloi.engine.objective import Now
 from teloi.errors import DataError, ModelError, RowError, UsageError
-from teloi.methods.reinforce.reward_model import RewardModel
+from teloi.methods.reinforce.reward_model import PreferenceModel, RewardModel
 from teloi.models.roles import LanguageModel, Models
 from teloi.models.scalar import load_scalar, save_scalar, scalar_head
+from teloi.worlds.judges import load_judge
 from teloi.worlds.rewards import load_reward
 from tests.engine.conftest import tiny_model, tiny_processor
 
@@ -118,3 +119,30 @@ def test_rewards_are_shifted_so_that_references_have_a_mean_of_0(models: Models,
 def test_references_that_cannot_be_read_stop_a_run_before_its_first_step(models: Models, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         RewardModel(references=str(tmp_path / "none.jsonl")).build(models)
+
+
+def test_a_preference_model_sees_both_answers_in_both_orders(models: Models) -> None:
+    tree = PreferenceModel().encode(Preference(*ROWS[0]), tiny_processor())
+    chosen, rejected = (branch.ids.tolist() for branch in trees()[0].branches)
+    assert [branch.ids.tolist() for branch in tree.branches] == [chosen + rejected, rejected + chosen]
+    with torch.no_grad():
+        terms = PreferenceModel().loss(models, TreeBatch([tree]), Now(0, 1))
+        there, back = (alone(models, tree, branch) for branch in tree.branches)
+    wanted = (np.log1p(np.exp(-there)) + np.log1p(np.exp(back))) / 2
+    np.testing.assert_allclose(terms["preference"].values, [wanted], atol=1e-5)
+    assert terms["accuracy"].values.tolist() == [float(there > back)]
+
+
+def test_a_preference_model_that_is_saved_judges_and_rewards_nothing(models: Models, tmp_path: Path) -> None:
+    pairs = [PreferenceModel().encode(Preference(*row), tiny_processor()) for row in ROWS]
+    with torch.no_grad():
+        odds = np.array([[alone(models, tree, branch) for branch in tree.branches] for tree in pairs])
+    models.policy.model.set_attn_implementation("sdpa")
+    tiny_processor().tokenizer.save_pretrained(tmp_path)
+    PreferenceModel().export(models, tmp_path)
+    judge = load_judge(str(tmp_path))
+    found = judge.preferences([row[0] for row in ROWS], [(row[1], row[2]) for row in ROWS], {})
+    there, back = 1 / (1 + np.exp(-odds.T))
+    np.testing.assert_allclose(np.array(found), (there + 1 - back) / 2, atol=1e-5)
+    with pytest.raises(ModelError, match="is a preference model"):
+        load_reward(str(tmp_path))

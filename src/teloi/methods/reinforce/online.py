@@ -30,8 +30,8 @@ class Online(Objective, ABC):
     """Reward functions, joined by +: "checks", my_rewards.py:function or package.module:function, by TRL's convention,
     or the run of a reward model (rm)."""
     gold: str | None = None
-    """What the reward stands for, in the same form: logged as `gold` and never learnt from. A reward that rises while it
-    falls is warned of."""
+    """What the reward stands for, in the same form: logged as `gold` and never learnt from. A reward that rises while
+    it falls is warned of."""
     k: int = 1
     """Completions sampled of each prompt."""
     max_new_tokens: int = 64
@@ -62,9 +62,9 @@ class Online(Objective, ABC):
         return Phase(self.epochs, self.minibatches)
 
     def encode(self, row: PromptOnly, processor: Processor) -> Tree:
-        from teloi.data.encode import tree
+        from teloi.data.encode import question
 
-        return replace(tree(processor, row.prompt, []), source=row)
+        return question(processor, row)
 
     def cost(self, example: Tree) -> int:
         return self.epochs * (example.size + self.k * self.max_new_tokens)
