@@ -166,8 +166,8 @@ def test_example_rows_are_rows_of_their_format(name: str):
     ("words", "says"),
     [
         (["trian"], "there is no verb 'trian'; did you mean train?"),
-        (["show", "dppo"], "there is no method 'dppo'; did you mean dpo"),
-        (["train", "dppo"], "there is no method 'dppo'; did you mean dpo"),
+        (["show", "dppo"], "there is no method 'dppo'; did you mean ppo or dpo"),
+        (["train", "dppo"], "there is no method 'dppo'; did you mean ppo or dpo"),
         (["train"], "which method? It stands first"),
         (["train", "--data", "x.jsonl", "dpo"], "which method? It stands first"),
         (["train", "mine.py"], "names no class; write mine.py:MyObjective"),

@@ -146,7 +146,7 @@ def test_settings_out_of_range(flags: list[str], says: str, data: Path, refused)
 
 
 def test_an_unknown_method_gets_the_nearest_names(data: Path, refused):
-    assert "there is no method 'dppo'; did you mean dpo" in refused("dppo", data)
+    assert "there is no method 'dppo'; did you mean ppo or dpo" in refused("dppo", data)
 
 
 def test_a_directory_that_is_no_model(data: Path, refused, tmp_path: Path):
