@@ -176,6 +176,9 @@ def random_rows(format: type[Format], count: int, seed: int = 0) -> list[Format]
             "states": vectors(length + 1),
             "actions": vectors(length),
             "instruction": None if number % 2 else text(),
+            "prompt": text(),
+            "completion": f"{text()} and sat on a mat. The cat sat {text()}.",
+            "errors": [{"start": 0, "end": 3, "type": "wrong"}] if number % 2 else [],
         }
 
     return [format.parse(row(number)) for number in range(count)]
@@ -216,8 +219,9 @@ OBJECTIVES = [method for method in catalogue.METHODS if method.kind == "objectiv
 # What an objective needs beyond its defaults to run on a tiny model, and to be the same on several processes.
 SMALL: dict[str, dict[str, Any]] = {
     name: {"reward": "tests.engine.conftest:length_reward", "k": 4, "max_new_tokens": 6}
-    for name in ("grpo", "rloo", "ppo", "rlvr")
+    for name in ("grpo", "rloo", "ppo", "macro-ppo", "fine-grained-ppo", "rlvr")
 }
+SMALL["macro-ppo"] |= {"n": 2, "epochs": 4, "whiten_advantages": True}
 SMALL["grif"] = {"dropout": 0.0}
 SMALL["vega"] = SMALL["simcse"] = {"dropout": 1e-12}  # above 0, as it must be, and yet nothing is dropped
 SMALL["codet5p-unimodal"] = {"denoise_first": 0.0, "length": 24}

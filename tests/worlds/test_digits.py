@@ -9,12 +9,21 @@ from teloi.worlds import digits
 def test_a_response_by_hand() -> None:
     prompt, response = "6", "7 0 1 1 5 6 5 5 3"
     assert digits.successors(prompt, response).tolist() == [True, True, True, False, False, True, False, False, False]
-    assert digits.good(prompt, response).tolist() == [True, False]  # the ninth digit is no segment
-    assert digits.distinct(response).tolist() == [False, False]
-    assert digits.distinct("7 0 1 2").tolist() == [True]
-    assert digits.counting([prompt], [response]) == [pytest.approx(8 * 4 / 9)]
-    assert digits.counting_by_segment([prompt], [response]) == [[(3, 0.5), (7, -0.5)]]
-    assert digits.repeating_by_segment([prompt], [response]) == [[(3, -1.0), (7, -1.0)]]
+    assert digits.good(prompt, response).tolist() == [
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+    ]  # what is not said is bad
+    assert digits.distinct(response).tolist() == [False] * 6
+    assert digits.distinct("7 0 1 2 3 3").tolist() == [True] + [False] * 5
+    assert digits.counting([prompt], [response]) == [pytest.approx(8 * 4 / 40)]
+    assert digits.counting([prompt], [""]) == [0.0]
+    assert digits.counting_by_segment([prompt], [response])[0][:2] == [(3, 0.5), (7, -0.5)]
+    assert digits.counting_in_all([prompt], [response]) == [0.5 - 5 * 0.5]
+    assert digits.repeating_by_segment([prompt], ["7 0 1 2"])[0][:2] == [(3, 0.0), (7, -1.0)]
 
 
 def test_both_densities_pay_the_same_in_all() -> None:
@@ -25,6 +34,7 @@ def test_both_densities_pay_the_same_in_all() -> None:
     assert len({len(one) for one in dense}) == 1
     mixed = digits.counting_of_another(prompts, responses)
     assert mixed[1:] == digits.counting(prompts, responses)[:-1]
+    assert digits.counting_by_segment_of_another(prompts, responses)[1:] == dense[:-1]
 
 
 def test_rows_are_drawn_evenly() -> None:

@@ -48,6 +48,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "Its valley is known for castles. Kings built them to hunt in the woods.",
         ]
     },
+    "error-spans": {
+        "prompt": "Name a river in France.",
+        "completion": "The Rhine Falls. They are in the north.",
+        "errors": [{"start": 0, "end": 16, "type": "wrong"}],
+    },
     "scored-segments": {"texts": ["I like tea.", " You idiot."], "scores": [0.01, 0.97]},
     "unpaired-preference": {"prompt": "Name a river in France.", "completion": "The Loire.", "label": True},
 }

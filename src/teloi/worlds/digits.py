@@ -1,7 +1,8 @@
 """Digits that ought to count: in a response each is to be the successor (mod 8) of the one before it, the first that of
 the prompt's digit. What a response is worth is known exactly, token by token and segment by segment.
 
-Prompts and responses are digits with one blank between them; rewards are by TRL's convention. NumPy only."""
+Prompts and responses are digits with one blank between them. Rewards are by TRL's convention; places of segments are
+those of tokens if each token is a digit. NumPy only."""
 
 from __future__ import annotations
 
@@ -15,6 +16,9 @@ from teloi.data.formats import Text, plain
 
 COUNT = 8
 """How many digits there are."""
+
+LONG, SHORT = 40, 24
+"""Digits that a response is to have: where it is worth something as a whole, and where its segments are."""
 
 SEGMENT, LEAST = 4, 2
 """Digits of a segment, and how many of them must be successors in a good one."""
@@ -41,19 +45,22 @@ def successors(prompt: Text, response: Text) -> NDArray[np.bool_]:
     return found
 
 
+def share(prompt: Text, response: Text) -> float:
+    """Share of successors among the digits that a long response has; what it does not say is none."""
+    return float(successors(prompt, response)[:LONG].sum() / LONG)
+
+
 def good(prompt: Text, response: Text) -> NDArray[np.bool_]:
-    """Which segments of a response have enough successors. Digits behind the last whole segment do not count."""
-    found = successors(prompt, response)
-    parts = found[: len(found) // SEGMENT * SEGMENT].reshape(-1, SEGMENT)
-    enough: NDArray[np.bool_] = parts.sum(1) >= LEAST
+    """Which segments of a short response have enough successors; what it does not say is none."""
+    found = successors(prompt, response)[:SHORT]
+    enough: NDArray[np.bool_] = np.pad(found, (0, SHORT - len(found))).reshape(-1, SEGMENT).sum(1) >= LEAST
     return enough
 
 
 def distinct(response: Text) -> NDArray[np.bool_]:
-    """Which segments of a response have no digit twice."""
-    digits = np.asarray(plain(response).split(), int)
-    parts = digits[: len(digits) // SEGMENT * SEGMENT].reshape(-1, SEGMENT)
-    return np.asarray([len(set(part)) == SEGMENT for part in parts.tolist()], bool)
+    """Which segments of a short response are whole and have no digit twice."""
+    digits = plain(response).split()
+    return np.asarray([len(set(digits[i : i + SEGMENT])) == SEGMENT for i in range(0, SHORT, SEGMENT)], bool)
 
 
 # -- rewards
@@ -61,7 +68,7 @@ def distinct(response: Text) -> NDArray[np.bool_]:
 
 def counting(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float]:
     """8 times the share of successors, known at the end only."""
-    return [COUNT * float(successors(*pair).mean()) for pair in zip(prompts, completions, strict=True)]
+    return [COUNT * share(*pair) for pair in zip(prompts, completions, strict=True)]
 
 
 def counting_of_another(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -133,3 +133,8 @@ class FineGrained:
 
     def _number(self, value: float) -> float:
         return self.weight * (float(value) - self.mean) / self.std
+
+
+def by_density(reward: Reward, density: Any) -> FineGrained:
+    """A reward function that is asked for segments of this density. UsageError where there is no such density."""
+    return replace(reward, density=density) if isinstance(reward, FineGrained) else FineGrained(reward, density)

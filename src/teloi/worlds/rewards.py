@@ -5,7 +5,9 @@ other column of the row is passed by name with one entry a completion too, besid
 function has nothing to say of a completion. A function written for TRL's GRPOTrainer works here unchanged.
 
 Where an error can be located, a function may give a list of (index of a token, number) for a completion instead of one
-number: ppo then knows where its reward comes from, grpo and rloo take the sum."""
+number: ppo then knows where its reward comes from, grpo and rloo take the sum. A function that knows nothing of tokens
+can be asked for the segments of a completion instead, "NAME@sentence" (`teloi.worlds.fine_grained`); the policy's
+`tokenizer` is passed too."""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from teloi.data.formats import Text
+from teloi.data.formats import Text, plain
 from teloi.errors import DataError, UsageError
 from teloi.names import import_file
 from teloi.worlds.instructions import satisfied
@@ -40,28 +42,32 @@ def checks(prompts: Sequence[Text], completions: Sequence[Text], **columns: Any)
 _VERIFIERS = "teloi.worlds.verifiers"
 REWARDS: Mapping[str, str] = {
     "checks": "teloi.worlds.rewards:checks",
+    "fresh": "teloi.worlds.fine_grained:fresh",
     **{name: f"{_VERIFIERS}:reward_{name}" for name in ("gsm8k", "math", "exact", "format", "code", "verifiable")},
 }
 """Rewards that are known by a name of their own; `teloi.worlds.verifiers` says what each reads."""
 
 
-def plain(completion: Text) -> str:
-    """The text of a completion, standard or conversational."""
-    return completion if isinstance(completion, str) else "".join(message["content"] for message in completion)
-
-
 @cache
 def load_reward(spec: str) -> Reward:
     """A reward by name ("checks"), "my_rewards.py:function" or "package.module:function", or the directory of a reward
-    model; a file is run once. A number before it, "10*checks", multiplies it. UsageError when there is none."""
+    model; a file is run once. A number before it, "10*checks", multiplies it; a density behind it,
+    "fresh@sentence", asks it for segments. UsageError when there is none."""
     weight, star, weighted = spec.partition("*")
     if star and re.fullmatch(r"-?\d*\.?\d+", weight):
         return times(float(weight), load_reward(weighted))
+    name, at, density = spec.rpartition("@")
+    if at and re.fullmatch(r"[a-z-]+", density):
+        from teloi.worlds.fine_grained import by_density
+
+        return by_density(load_reward(name), density)
     spec = REWARDS.get(spec, spec)
     if Path(spec).is_dir():
         from teloi.models.scalar import load_scalar
+        from teloi.models.segment_judge import is_judge, load_judge
+        from teloi.worlds.fine_grained import by_density
 
-        return load_scalar(spec)
+        return by_density(*load_judge(spec)) if is_judge(spec) else load_scalar(spec)
     place, _, name = spec.rpartition(":")
     if not place:
         raise UsageError(
@@ -103,13 +109,15 @@ def score(
     completions: Sequence[Text],
     columns: Mapping[str, Sequence[Any]],
     completion_ids: Sequence[Sequence[int]],
+    tokenizer: Any = None,
 ) -> list[NDArray[np.float32]]:
     """Call a reward function; of each completion the reward of its tokens, float32 [n].
 
     A number stands on the last token. A function may also say where: a list of (index of a token, number), of which
     those of one token add up and one past the end is on the last token. None is 0. DataError when it does not return
     one entry a completion."""
-    values = list(reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns))
+    given = {"completion_ids": completion_ids, "tokenizer": tokenizer}
+    values = list(reward(prompts=prompts, completions=completions, **given, **columns))
     if len(values) != len(completions):
         name = getattr(reward, "__name__", str(reward))
         raise DataError(f"reward {name} returned {len(values)} values for {len(completions)} completions")
