@@ -110,6 +110,16 @@ def test_a_held_out_number_stops_too(train: Teloi, data: Path, tmp_path: Path):
     assert len(records(tmp_path / "out")) == 3
 
 
+def test_an_arm_of_a_comparison_stops(teloi: Teloi, data: Path, tmp_path: Path):
+    words = ["compare", "sft", "sft:stop_when=tokens >= 200", "--model", "scratch:tiny", "--data", data]
+    flags = ["--budget", "12 steps", "--batch-size", 4, "--seeds", 1, "--generate", 0, "--output-dir", tmp_path / "out"]
+    assert (answer := teloi(*words, *flags)).status == 0, answer.err
+    _, whole, early = json.loads((tmp_path / "out" / "results.json").read_text())["arms"]
+    assert (whole["runs"][0]["ledger"]["steps"], "stopped" in whole["runs"][0]) == (12, False)
+    assert 1 < early["runs"][0]["ledger"]["steps"] < 12
+    assert early["runs"][0]["stopped"].startswith("tokens >= 200 (tokens was ")
+
+
 class Killed(BaseException):
     """Nothing in the engine may catch it."""
 

@@ -58,7 +58,7 @@ DECIDED = frozenset(
 # Settings of `train` in which arms may differ; the start model and what it reads are the same for all.
 OWN = (
     *("batch_size", "learning_rate", "lr_scheduler_type", "warmup_ratio", "weight_decay", "max_grad_norm"),
-    *("adam_beta1", "adam_beta2", "lora", "lora_r", "lora_alpha"),
+    *("adam_beta1", "adam_beta2", "lora", "lora_r", "lora_alpha", "stop_when"),
 )
 
 

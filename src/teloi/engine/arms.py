@@ -93,7 +93,8 @@ class Prepared:
         except NonFinite as error:
             return {**_run(seed, Measured(), metrics, {**facts, **_spent(spent)}, curve), "failed": str(error)}, None
         spent.eval_seconds = time.monotonic() - started
-        return _run(seed, measured, metrics, {**facts, **_spent(spent)}, curve), measured.replies
+        early = {"stopped": trainer.stopped} if trainer.stopped else {}
+        return _run(seed, measured, metrics, {**facts, **_spent(spent)}, curve) | early, measured.replies
 
 
 def prepare(
