@@ -6,23 +6,26 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 import teloi.methods
 import teloi.recipes
 from teloi import catalogue
-from teloi.catalogue import METHODS, PAPERS, Method, Stage, find, resolve
+from teloi.catalogue import METHODS, PAPERS, Kind, Method, Stage, find, resolve
+from teloi.engine.decoder import Decoder
 from teloi.engine.objective import Objective
 from teloi.engine.recipe import Recipe
 from teloi.errors import UsageError
 
+KINDS: dict[Kind, type[Any]] = {"objective": Objective, "recipe": Recipe, "decoder": Decoder}
+
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_entry_leads_to_an_objective_that_says_what_the_table_says(method: Method):
+def test_entry_leads_to_a_class_that_says_what_the_table_says(method: Method):
     objective = method.load()
-    assert issubclass(objective, Objective | Recipe)
+    assert issubclass(objective, KINDS[method.kind])
     reads = objective.reads if isinstance(objective.reads, tuple) else (objective.reads,)
     assert method.reads == reads[0].name
     assert method.stage in get_args(Stage)
@@ -49,7 +52,8 @@ def test_every_method_of_the_wings_is_in_the_table():
     # What is no dataclass, or abstract, is a base of methods, not a method.
     concrete = {
         f"{c.__module__}:{c.__qualname__}"
-        for c in [*below(Objective), *below(Recipe)]
+        for base in KINDS.values()
+        for c in below(base)
         if c.__module__.startswith(("teloi.methods.", "teloi.recipes."))
         and "__dataclass_fields__" in vars(c)
         and not inspect.isabstract(c)

@@ -16,6 +16,7 @@ VERBS = {
     "list": "teloi.cli.listing:list_methods",
     "show": "teloi.cli.showing:show",
     "train": "teloi.cli.training:train",
+    "generate": "teloi.cli.generating:generate",
     "compare": "teloi.cli.comparing:compare",
     "demo": "teloi.cli.comparing:demo",
     "claim": "teloi.cli.claiming:claim",
@@ -30,6 +31,7 @@ usage: teloi VERB ...
   list      every method: what it is for, what data it reads
   show      one method: its objective, hyper-parameters, data, when to use it and when not
   train     train a model with one method; a Hugging Face checkpoint comes out
+  generate  answer prompts with a model and a decoder (best-of-n); rows that train reads come out
   compare   several methods under one budget, several seeds, with intervals and a report
   demo      such a comparison on an embedded model and embedded data, in minutes
   claim     measure what a paper claims, at laptop scale, and judge it
@@ -48,6 +50,10 @@ A tour
   Go on with a run that was interrupted; repeat a run with one setting changed:
     teloi train simpo --config runs/simpo/run.yaml --resume
     teloi train simpo --config runs/simpo/run.yaml --learning-rate 5e-6 --output-dir runs/simpo-2
+  Learn a reward from pairs; train against it, or have it choose among samples:
+    teloi train rm --data pairs.jsonl --output-dir runs/rm
+    teloi train ppo --data pairs.jsonl --reward runs/rm --value runs/rm
+    teloi generate best-of-n --data prompts.jsonl --reward runs/rm --output best.jsonl
   Find out which method helps you. An arm may carry settings of its own:
     teloi compare sft dpo dpo:beta=0.3,learning_rate=1e-6 kto --data pairs.jsonl --budget 200k
   Measure what a paper claims, or read what came out here:

@@ -83,8 +83,9 @@ def page(method: Method, results: Mapping[str, Result]) -> str:
 
 def _facts(method: Method, objective: type[Objective]) -> Iterator[str]:
     own = objective.architecture == "none"
-    trains = "a model of its own" if own else f"a model of architecture {objective.architecture}"
-    yield f"- kind: {method.kind}, stage {method.stage}; trains {trains}"
+    does = "writes with" if method.kind == "decoder" else "trains"
+    model = "a model of its own" if own else f"a model of architecture {objective.architecture}"
+    yield f"- kind: {method.kind}, stage {method.stage}; {does} {model}"
     yield f"- source: {_cited(method.origin)}, {method.origin.title}"
     if method.source and method.source != method.paper:
         yield f"- here from: {_cited(PAPERS[method.paper])}, {PAPERS[method.paper].title}"

@@ -17,6 +17,7 @@ from tyro.conf import Positional
 from teloi.catalogue import METHODS, PAPERS, Method, find, is_file, resolve
 from teloi.claims.results import Result, measured
 from teloi.cli.options import attribute_docs, default_of, flags, parse_groups, value_text
+from teloi.engine.decoder import Decoder
 from teloi.engine.objective import Objective
 from teloi.errors import UsageError
 from teloi.report.claims import expectation, held, verdict
@@ -177,6 +178,9 @@ def _data(formats: Sequence[type[Format]]) -> str:
 def commands(name: str, objective: type[Objective], reads: type[Format], indent: str = "") -> str:
     """What to type to try a method."""
     data = f"--data your-{reads.name}.jsonl"
+    if issubclass(objective, Decoder):
+        lines = [f"teloi generate {name}", f"teloi generate {name} --model YOUR_MODEL {data} --output answers.jsonl"]
+        return "\n".join(f"{indent}{line}" for line in [*lines, f"teloi generate {name} --help"])
     yours = data if objective.architecture == "none" else f"--model YOUR_MODEL {data}"
     lines = [f"teloi train {name}", f"teloi train {name} {yours} --dry-run"]
     if name != "sft" and "prompt" in reads.needs and issubclass(objective, Objective):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from teloi.catalogue import find, is_file, resolve
 from teloi.cli.options import flags, parse_groups
 from teloi.engine.config import TrainConfig, scratch_preset
+from teloi.engine.decoder import Decoder
 from teloi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def parse_run(args: Sequence[str]) -> tuple[str, Objective | Recipe, TrainConfig
         raise UsageError("which method? It stands first: teloi train dpo --data pairs.jsonl; `teloi list` names all")
     name = name if is_file(name) else find(name).name
     kind = resolve(name)
+    if issubclass(kind, Decoder):
+        raise UsageError(f"{name} trains nothing: teloi generate {name} answers prompts with it")
     own = saved.get("objective", {}) if saved.get("method") == name else {}
     groups = {
         "objective": flags(kind, own),

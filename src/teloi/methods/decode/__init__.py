@@ -1,0 +1,1 @@
+"""Decoders: ways to write with a model that stays as it is."""
