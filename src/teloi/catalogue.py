@@ -157,6 +157,7 @@ CLAIMS: dict[str, str] = {
     "babylm": "teloi.claims.babylm",
     "phf": "teloi.claims.phf",
     "salt": "teloi.claims.salt",
+    "nashmd": "teloi.claims.nashmd",
 }
 
 METHODS: tuple[Method, ...] = (
