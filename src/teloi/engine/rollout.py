@@ -199,19 +199,11 @@ def with_rewards(models: Models, trees: Sequence[Tree], rewards: Sequence[Reward
     The functions see every completion of the step in one call, with the columns of its row (`Tree.source`).
     """
     assert models.processor is not None
-    tokenizer = models.processor.tokenizer
-    prompts: list[Text] = []
-    completions: list[Text] = []
-    ids, rows = [], []
-    for tree in trees:
-        for branch in tree.branches:
-            text = str(tokenizer.decode(branch.ids, skip_special_tokens=True))
-            prompts.append(tree.source.prompt)
-            completions.append([{"role": "assistant", "content": text}] if tree.source.conversational else text)
-            ids.append(branch.ids.tolist())
-            rows.append(tree.source.columns)
-    columns = {name: [row.get(name) for row in rows] for name in rows[0]}
-    scored = [score(reward, prompts, completions, columns, ids, tokenizer) for reward in rewards]
+    prompts = [tree.source.prompt for tree in trees for _ in tree.branches]
+    completions = [text for tree in trees for text in texts(models, tree)]
+    ids = [branch.ids.tolist() for tree in trees for branch in tree.branches]
+    given = (prompts, completions, columns_of(trees), ids, models.processor.tokenizer)
+    scored = [score(reward, *given) for reward in rewards]
     tokens = iter([sum(parts[1:], parts[0]) for parts in zip(*scored, strict=True)])
     found = []
     for tree in trees:
