@@ -230,6 +230,7 @@ METHODS: tuple[Method, ...] = (
     Method("nash-ema", "nash-md against the moving average of the policy's own weights", "prompt-only", "teloi.methods.reinforce.nash_md:NashEMA", "nashmd", also=("nash-ema-pg",)),
     Method("rloo", "REINFORCE with the mean reward of the other samples as baseline", "prompt-only", "teloi.methods.reinforce.grpo:RLOO", "tulu3", "rloo"),
     Method("tulu3", "clean the prompts, imitate, prefer, reinforce by checked answers, measure each stage", "prompt-completion", "teloi.recipes.reinforce.tulu3:Tulu3", "tulu3", kind="recipe"),
+    Method("rm-ppo", "a reward model of pairs, then ppo on their prompts against it, within one budget", "preference", "teloi.recipes.reinforce.rm_ppo:RMPPO", "dpo-ppo", "summarize-hf", kind="recipe"),
     # ways to write with a model that stays as it is
     Method("best-of-n", "sample n answers, give the one with the highest reward", "prompt-only", "teloi.methods.decode.best_of_n:BestOfN", "summarize-hf", also=("bon", "rejection-sampling"), kind="decoder"),
 )

@@ -148,7 +148,7 @@ def test_mistakes_are_told_in_a_line(work: Path, teloi: Teloi):
     assert not (work / "refused").exists()
     assert "stage some has left no rows" in teloi(*words(work / "nothing", "Nothing")).error
     compared = teloi("compare", "sft", f"{work / 'own.py'}:Twice", "--data", work / "pairs.jsonl")
-    assert "no single objective" in compared.error
+    assert "has no place among arms of one" in compared.error
 
 
 def test_a_dry_run_tells_the_stages(work: Path, teloi: Teloi):

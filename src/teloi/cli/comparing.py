@@ -13,6 +13,7 @@ from teloi.catalogue import find, is_file, resolve
 from teloi.cli.options import flags, named, one_value, parse_groups
 from teloi.engine.config import Arm, CompareConfig, TrainConfig
 from teloi.engine.objective import Objective
+from teloi.engine.recipe import Recipe
 from teloi.errors import UsageError
 from teloi.names import hint
 
@@ -137,8 +138,8 @@ def parse_arm(word: str, given: Mapping[str, Any] | None = None) -> Arm:
     """
     method, settings = _split(word)
     kind = resolve(method)
-    if not issubclass(kind, Objective):
-        raise UsageError(f"{method} is no single objective, so it has no place among arms of one budget")
+    if not issubclass(kind, Objective | Recipe):
+        raise UsageError(f"{method} trains nothing, so it has no place among arms of one budget")
     method = method if is_file(method) else find(method).name
     label = kind.__name__ if is_file(method) else method
     hints, own = get_type_hints(kind), {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from teloi.data.processor import Processor
+from teloi.data.read import Rows
 from teloi.data.scoring import Scoring, text_front
 from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig, plain, scratch_preset
 from teloi.engine.dataset import Encoded
+from teloi.engine.directory import DONE, RunDirectory
 from teloi.engine.evaluator import Evaluator, Subject
 from teloi.engine.examples import costs
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.metrics import Measured, Metric
-from teloi.engine.objective import Ledger
+from teloi.engine.objective import Ledger, Objective
 from teloi.engine.plan import Plan, make_plan
+from teloi.engine.progress import silence
+from teloi.engine.recipe import Recipe, follow
 from teloi.engine.reference import fingerprint, with_reference_sums
-from teloi.engine.setup import Base, make_models, redrawn, role
+from teloi.engine.setup import Base, load_base, make_models, redrawn, role
+from teloi.engine.train import save
 from teloi.errors import NonFinite
 from teloi.models.roles import LanguageModel, merged
 
@@ -64,7 +72,7 @@ class Untrained:
 class Prepared:
     """An arm with its examples encoded, a plan for each seed, and its share of what preparing cost."""
 
-    arm: Arm
+    objective: Objective
     base: Base
     train: TrainConfig
     examples: Sequence[Any]
@@ -79,9 +87,9 @@ class Prepared:
         """Train and measure one seed: what results.json says of it, and the replies (None where the run failed)."""
         config = replace(self.train, seed=seed)
         model = redrawn(self.base, config) if self.redraws else copy.deepcopy(self.base.model)
-        models = make_models(self.arm.objective, self.base, config, model, example=self.examples[0])
+        models = make_models(self.objective, self.base, config, model, example=self.examples[0])
         spent = replace(self.ledger)
-        trainer = Trainer(self.arm.objective, models, self.examples, self.plans[seed], config, ledger=spent)
+        trainer = Trainer(self.objective, models, self.examples, self.plans[seed], config, ledger=spent)
         facts = {"parameters": parameters(*models.trained), "epochs": self.plans[seed].epochs}
         curve: list[Record] = []
         try:
@@ -97,6 +105,42 @@ class Prepared:
         return _run(seed, measured, metrics, {**facts, **_spent(spent)}, curve) | early, measured.replies
 
 
+@dataclass(frozen=True)
+class Chained:
+    """An arm whose recipe is carried out in a directory that is gone afterwards; its stages share the budget."""
+
+    recipe: Recipe
+    method: str
+    base: Base
+    train: TrainConfig
+    rows: Rows
+    scorings: Sequence[Scoring]
+    redraws: bool
+
+    def run(
+        self, seed: int, evaluator: Evaluator, metrics: Sequence[Metric]
+    ) -> tuple[dict[str, Any], list[str] | None]:
+        """Train and measure one seed, as `Prepared` does."""
+        config = replace(self.train, seed=seed)
+        model = redrawn(self.base, config) if self.redraws else copy.deepcopy(self.base.model)
+        facts = {"parameters": parameters(model)}
+        with TemporaryDirectory() as directory, silence():
+            start, data, out = (Path(directory) / name for name in ("start", "rows.jsonl", "out"))
+            save(model, self.base, start)
+            data.write_text("".join(json.dumps(dict(row)) + "\n" for row in self.rows), encoding="utf-8")
+            try:
+                follow(self.recipe, replace(config, model=str(start), data=str(data), output_dir=out), self.method)
+            except NonFinite as error:
+                return {**_run(seed, Measured(), metrics, facts, []), "failed": str(error)}, None
+            trained = load_base(replace(config, model=str(out)), self.rows, self.base.architecture)
+            done = (RunDirectory(out).found() or {})[DONE]
+        spent = Ledger(**{f.name: done[f.name] for f in fields(Ledger) if f.name in done and f.name != "overlong"})
+        started = time.monotonic()
+        measured = evaluator.measure(Subject(role(trained.model, trained), self.base.processor, self.scorings))
+        spent.eval_seconds = time.monotonic() - started
+        return _run(seed, measured, metrics, {**facts, **_spent(spent)}, []), measured.replies
+
+
 def prepare(
     arm: Arm,
     config: CompareConfig,
@@ -107,10 +151,11 @@ def prepare(
     redraws: bool,
 ) -> Prepared:
     """Plans of all seeds, and the reference's sums on the examples they use."""
-    train = settings_for(arm, config.train)
+    train, objective = settings_for(arm, config.train), arm.objective
+    assert isinstance(objective, Objective)
     started = time.monotonic()
-    lengths = costs(arm.objective, encoded.examples)
-    quotas = arm.objective.quotas(encoded.examples)
+    lengths = costs(objective, encoded.examples)
+    quotas = objective.quotas(encoded.examples)
     plans = [
         make_plan(
             lengths,
@@ -119,14 +164,14 @@ def prepare(
             seed=seed,
             budget=budget,
             kind=base.layout,
-            whole=arm.objective.coupled,
+            whole=objective.coupled,
             quotas=quotas,
         )
         for seed in range(config.seeds)
     ]
     examples = encoded.examples
     ledger = Ledger(overlong={"rows": encoded.overlong} if encoded.overlong else {})
-    if arm.objective.reference_sums and "reference" in arm.objective.roles:
+    if objective.reference_sums and "reference" in objective.roles:
         used = np.concatenate([plan.used for plan in plans])
         start = LanguageModel(base.model, base.layout)
         examples, computed = with_reference_sums(examples, used, start, train.micro_tokens, fingerprint(base.model))
@@ -134,8 +179,8 @@ def prepare(
         ledger.computed_tokens = round(computed / config.seeds)
     ledger.prepare_seconds = (time.monotonic() - started) / config.seeds
     # Their sums are the base's own, so that its arms start from it.
-    redraws = redraws and "reference" not in arm.objective.roles
-    return Prepared(arm, base, train, examples, plans, ledger, scorings, redraws)
+    redraws = redraws and "reference" not in objective.roles
+    return Prepared(objective, base, train, examples, plans, ledger, scorings, redraws)
 
 
 def settings_for(arm: Arm, shared: TrainConfig) -> TrainConfig:

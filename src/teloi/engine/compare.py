@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import teloi
 from teloi.data.scoring import Scoring
-from teloi.engine.arms import Prepared, Untrained, own_tokenizer, prepare, shown_settings, untrained_scorings
+from teloi.engine.arms import (
+    Chained,
+    Prepared,
+    Untrained,
+    own_tokenizer,
+    prepare,
+    settings_for,
+    shown_settings,
+    untrained_scorings,
+)
 from teloi.engine.behaviour import Behaviour
 from teloi.engine.config import INCIDENTAL, Arm, Budget, CompareConfig, plain, scratch_preset
 from teloi.engine.dataset import encode
@@ -19,8 +28,9 @@ from teloi.engine.directory import check_writable, occupied, writing
 from teloi.engine.evaluator import Evaluator
 from teloi.engine.held_out import read_data, rows_hash
 from teloi.engine.metrics import Metric
-from teloi.engine.objective import Architecture
+from teloi.engine.objective import Architecture, Objective
 from teloi.engine.progress import bar, say
+from teloi.engine.recipe import Recipe
 from teloi.engine.reference import fingerprint
 from teloi.engine.setup import Base, load_bases, tokenizer_for
 from teloi.errors import UsageError
@@ -49,13 +59,18 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     check_place(path, config)
     architectures = list(dict.fromkeys(arm.objective.architecture for arm in arms))
     rows, held_out = read_data(config, causal=architectures == ["causal"])
-    tokenizer = next(filter(None, (tokenizer_for(arm.objective) for arm in arms)), None)
+    objectives = [arm.objective for arm in arms if isinstance(arm.objective, Objective)]
+    tokenizer = next(filter(None, map(tokenizer_for, objectives)), None)
     bases = load_bases(config.train, rows, architectures, tokenizer)
     # An objective may give the tokenizer a token: each arm has its own.
     starts = [own_tokenizer(bases[arm.objective.architecture]) for arm in arms]
     # Rows that one arm cannot use are found before another has trained.
-    encoded = [encode(arm.objective, rows, start.processor) for arm, start in zip(arms, starts, strict=True)]
+    encoded = [
+        encode(arm.objective, rows, start.processor) if isinstance(arm.objective, Objective) else None
+        for arm, start in zip(arms, starts, strict=True)
+    ]
     scorings = [arm.objective.scorings(start.processor) for arm, start in zip(arms, starts, strict=True)]
+    check_writers(arms, scorings)
     evaluator = Evaluator(held_out, bases, config)
     metrics = evaluator.metrics(config.metric, scorings)
     budget = Budget.parse(config.budget)
@@ -122,7 +137,7 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     samples = Samples(evaluator.behaviour, results["samples"])
-    workers: dict[int, Untrained | Prepared] = dict(enumerate(untrained))
+    workers: dict[int, Untrained | Prepared | Chained] = dict(enumerate(untrained))
     done = [{run["seed"] for run in arm["runs"]} for arm in results["arms"]]
     missing = [
         (place, seed)
@@ -149,7 +164,12 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
         missing = [item for item in missing if item not in first]
         for place in dict.fromkeys(place for place, _ in missing if place >= len(untrained)):
             at = place - len(untrained)
-            workers[place] = prepare(arms[at], config, budget, starts[at], encoded[at], scorings[at], redraws)
+            arm, start, examples = arms[at], starts[at], encoded[at]
+            if isinstance(arm.objective, Recipe):
+                train = replace(settings_for(arm, config.train), budget=config.budget)
+                workers[place] = Chained(arm.objective, arm.method, start, train, rows, scorings[at], redraws)
+            elif examples is not None:
+                workers[place] = prepare(arm, config, budget, start, examples, scorings[at], redraws)
 
         def work(item: tuple[int, int]) -> tuple[dict[str, Any], list[str] | None]:
             place, seed = item
@@ -171,11 +191,26 @@ def check_arms(arms: Sequence[Arm]) -> None:
     """UsageError for arms that no comparison can hold."""
     if len({arm.name for arm in arms}) < len(arms):
         raise UsageError("two arms have the same name; give one of them different settings")
+    for arm in arms:
+        if isinstance(arm.objective, Recipe) and not arm.objective.shares_budget:
+            raise UsageError(
+                f"the stages of {arm.name} have budgets of their own, so it has no place among arms of one"
+            )
     if other := next((arm for arm in arms if arm.objective.architecture == "none"), None):
         raise UsageError(
             f"{other.name} builds its own model, which reads no text, and a comparison has metrics for no such: "
             f"teloi train {other.method} with --eval-data reports its loss on held-out rows"
         )
+
+
+def check_writers(arms: Sequence[Arm], scorings: Sequence[Sequence[Scoring]]) -> None:
+    """UsageError for an arm that leaves a causal model which is no language model any more."""
+    for arm, ways in zip(arms, scorings, strict=True):
+        if arm.objective.architecture == "causal" and not ways:
+            raise UsageError(
+                f"{arm.name} leaves a model that judges answers and writes none, so it has no place beside models that "
+                "write: rm-ppo trains a reward model and then a policy against it"
+            )
 
 
 def check_place(path: Path, config: CompareConfig) -> None:

@@ -8,11 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from teloi.engine.objective import Objective
 from teloi.engine.stopping import HELD_OUT, StopWhen
 from teloi.errors import UsageError
+
+if TYPE_CHECKING:
+    from teloi.engine.recipe import Recipe
 
 SCHEDULES = (
     *("linear", "cosine", "cosine_with_restarts", "polynomial"),
@@ -230,11 +233,12 @@ class CompareConfig:
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a comparison: an objective and the training settings it does not share with the others."""
+    """One side of a comparison: an objective, or a recipe whose stages share the budget, and the training settings it
+    does not share with the others."""
 
     name: str
     method: str
-    objective: Objective
+    objective: Objective | Recipe
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

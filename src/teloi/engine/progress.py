@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -31,6 +32,16 @@ PAUSE = 0.1
 def say(message: str) -> None:
     """One line for the person who watches."""
     console.print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing is said: what runs inside another run, which speaks for it."""
+    console.quiet, spoke = True, console.quiet
+    try:
+        yield
+    finally:
+        console.quiet = spoke
 
 
 def track(items: Collection[T], what: str) -> Iterator[T]:

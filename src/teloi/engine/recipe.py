@@ -8,6 +8,7 @@ at its last checkpoint. The model of the last stage that trains is what a user t
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,9 @@ from teloi.errors import DataError, UsageError
 from teloi.files import DRAFT, replacing
 
 if TYPE_CHECKING:
+    from teloi.data.processor import Processor
     from teloi.data.read import Row, Rows
+    from teloi.data.scoring import Scoring
 
 ROWS = "rows.jsonl"
 DECIDED = ("eval_data", "eval_steps", "overwrite", "limit")
@@ -42,7 +45,8 @@ class Make:
 class Train:
     """A stage that trains: `objective`, made when the stages before it are done, on the rows of the stage `data` from
     the model of the stage `model`; of none named, the recipe's own. `method` is the objective's name in the catalogue,
-    `settings` are those of the training that are the stage's own."""
+    `settings` are those of the training that are the stage's own, `share` is its part of the run's budget, if one is
+    given."""
 
     name: str
     about: str
@@ -51,6 +55,7 @@ class Train:
     model: str | None = None
     data: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0
 
 
 Stage = Make | Train
@@ -70,6 +75,18 @@ class Recipe:
 
     def check(self, bench: Bench) -> None:
         """Raise what is wrong with the input, before anything is written."""
+
+    @property
+    def shares_budget(self) -> bool:
+        """Whether a budget is shared by its stages, so that it has a place among arms of one budget."""
+        parts = [stage.share if isinstance(stage, Train) else math.inf for stage in self.stages()]
+        return math.isclose(sum(parts), 1)
+
+    def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
+        """The ways in which its model says how likely a text is, as an objective's."""
+        from teloi.data.scoring import Scoring, text_front
+
+        return (Scoring("causal", text_front(processor)),) if self.architecture == "causal" else ()
 
     def settings(self) -> dict[str, Any]:
         """Hyper-parameters by name."""
@@ -183,6 +200,8 @@ def _train(stage: Train, bench: Bench) -> Mapping[str, float]:
 
     objective, place = stage.objective(bench), bench.place(stage.name)
     usual = {f.name: f.default for f in fields(TrainConfig) if f.name in DECIDED}
+    if (amount := bench.config.amount) is not None:
+        usual["budget"] = str(replace(amount, value=max(round(amount.value * stage.share), 1)))
     config = replace(
         bench.config,
         **{**usual, **stage.settings, "output_dir": place, "resume": True, "model": bench.model(stage.model)},

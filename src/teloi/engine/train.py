@@ -207,6 +207,12 @@ def export(objective: Objective, models: Models, base: Base, path: Path) -> None
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(path / "adapter")
         model = model.merge_and_unload()
+    save(model, base, path)
+    objective.export(models, path)
+
+
+def save(model: Any, base: Base, path: Path) -> None:
+    """A model with the tokenizer of the base that it comes from, as a plain transformers checkpoint."""
     if base.layout == "packed":
         model.set_attn_implementation("sdpa")
     model.save_pretrained(path)
@@ -214,7 +220,6 @@ def export(objective: Objective, models: Models, base: Base, path: Path) -> None
     if not tokenizer.chat_template and "template" in vars(base.processor):
         tokenizer.chat_template = base.processor.template  # the one that rows were rendered with
     tokenizer.save_pretrained(path)
-    objective.export(models, path)
 
 
 def _announcement(name: str, base: Base, plan: Plan, config: TrainConfig, done: int) -> str:
