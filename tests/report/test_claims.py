@@ -139,6 +139,14 @@ def test_figure_shows_every_seed(tmp_path: Path):
     assert "not reproduced" in text
 
 
+def test_a_ratio_of_nothing_is_not_drawn(tmp_path: Path):
+    result = made()
+    for one in result["arms"][1]["runs"]:
+        one["metrics"]["times"] = 0.0
+    text = claim_figure(result, tmp_path / "figure.svg").read_text()
+    assert len(re.findall(r'<g id="PathCollection_\d+"', text)) == 3  # the panel of ratios has one arm
+
+
 def test_a_figure_of_many_panels_has_rows(tmp_path: Path):
     result = made()
     share = result["metrics"][0]

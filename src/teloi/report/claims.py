@@ -164,7 +164,7 @@ def claim_figure(result: Result, path: str | Path) -> Path:
 
 
 def _panel(ax: Axes, result: Result, metric: Mapping[str, Any], theme: Theme) -> None:
-    from matplotlib.ticker import MaxNLocator, NullLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     arms = list(reversed(result["arms"]))
     named = {one["better"] for one in result["expectations"] if one["decides"]}
@@ -172,6 +172,8 @@ def _panel(ax: Axes, result: Result, metric: Mapping[str, Any], theme: Theme) ->
     for y, arm in enumerate(arms):
         color = theme.best if arm["name"] in named else theme.other
         runs = [run for run in arm["runs"] if run["metrics"].get(metric["name"]) is not None]
+        if metric["scale"] == "log":  # what is compared by ratio has no place at 0
+            runs = [run for run in runs if run["metrics"][metric["name"]] > 0]
         values = [run["metrics"][metric["name"]] * factor for run in runs]
         if not values:
             continue
@@ -187,9 +189,11 @@ def _panel(ax: Axes, result: Result, metric: Mapping[str, Any], theme: Theme) ->
     ax.spines["left"].set_visible(False)
     if metric["scale"] == "log":
         ax.set_xscale("log")
-        if ax.get_xlim()[1] < 10 * ax.get_xlim()[0]:  # powers of ten would leave it without a tick
-            ax.xaxis.set_major_locator(MaxNLocator(6))
+        reach = ax.get_xlim()[1] / ax.get_xlim()[0]
+        if reach < 100:  # powers of ten would leave it with a tick or none
+            ax.xaxis.set_major_locator(MaxNLocator(6) if reach < 10 else LogLocator(subs=(1, 2, 5)))
             ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     ax.grid(axis="x", color=theme.line, lw=0.6)
     direction = f" ({metric['better']} is better)" if metric["better"] else ""
