@@ -56,7 +56,7 @@ class Sizes:
 
     texts: int = 2000
     held_out: int = 150
-    teacher_steps: int = 1500
+    teacher_steps: int = 2500
     early_steps: int = 500
     steps: int = 600
     every: int = 20
@@ -234,7 +234,7 @@ def steps_to(goal: float, losses: Sequence[float], every: int) -> float:
 
 
 ARMS: Mapping[str, str] = {
-    "teacher": "one layer, width 48, trained by next-token prediction on the same texts for 1,500 steps",
+    "teacher": "one layer, width 48, trained by next-token prediction on the same texts for 2,500 steps",
     "standard": "next-token prediction in every step",
     "salt": "two thirds distillation (weight 0.667, the teacher's temperature 1) in the first fifth of the steps",
     "salt, sharp": "the same at the paper's temperature, 0.25",
@@ -259,7 +259,8 @@ CLAIM = Claim(
         "student has 2 layers of width 96, the teacher 1 of width 48. 600 steps of 16 texts, AdamW 2e-3, constant "
         "after a warm-up over a twentieth, so that curves may be read across. Validated on 150 held-out texts every 20 "
         "steps. Steps count neither the teacher's own training nor that it reads along; seconds count the latter. "
-        "Every seed redraws language, texts, models and order; arms share them."
+        "Every seed redraws language, texts, models and order; arms share them. A first run, with seeds 0 to 5 and a "
+        "teacher of 1,500 steps, was invalid: two of its six teachers missed the check of the easy part by 0.02 nats."
     ),
     metrics=(
         Metric(
@@ -302,7 +303,7 @@ CLAIM = Claim(
     ),
     # The teacher's temperature in the arms that decide was chosen in a pilot with another seed, where the loss after 60
     # steps was 4.43 with 1 and 4.70 with the paper's 0.25.
-    seeds=(0, 1, 2, 3, 4, 5),
+    seeds=(10, 11, 12, 13, 14, 15),
     run=measure,
     prepare=prepare,
     methods=("clm", "salt"),
