@@ -21,7 +21,7 @@ class FineGrainedPPO(PPO):
 
     Reward of a token: the sum over rewards of weight * score of the segment that ends on it, less kl (log p - log ref).
     Rewards are joined by +, each as weight*function@density with density sub-sentence, sentence or whole; a function is
-    asked for segments as for completions. Rewards of tokens are divided by their deviation over the step, then as ppo.
+    asked for segments as for completions. Rewards of tokens are divided by their deviation over the step. Loss: ppo's.
     Whitening fgrlhf repeats the released code, which divides by the root of the deviation, in advantages as well, and
     gives padding a share.
 
