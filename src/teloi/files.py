@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from teloi.errors import UsageError
+
 DRAFT = ".tmp"
 """How the name of a file ends that is not whole yet; a killed process may leave one behind."""
 
@@ -16,6 +18,12 @@ DRAFT = ".tmp"
 def cache_home() -> Path:
     """The directory for what teloi fetches or keeps aside: TELOI_CACHE, else ~/.cache/teloi."""
     return Path(os.environ.get("TELOI_CACHE") or Path.home() / ".cache" / "teloi")
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """UsageError where an output is there already and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there already: choose another --output or --overwrite it")
 
 
 @contextmanager

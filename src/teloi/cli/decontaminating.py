@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from teloi.cli.options import flags, parse_groups
+from teloi.cli.options import flags, leading, parse_groups
 from teloi.data.decontamination import THRESHOLD, N, decontaminate
 from teloi.errors import UsageError
-from teloi.files import json_text, replacing, write_text
+from teloi.files import check_free, json_text, replacing, write_text
 
 ABOUT = """\
 Drop the training rows that hold what a test asks: teloi decontaminate TRAIN --against TEST --output FILE.
@@ -47,13 +47,12 @@ class DecontaminateOptions:
 
 def command(args: Sequence[str]) -> None:
     """The verb `decontaminate`."""
-    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else (None, args)
+    name, rest = leading(args)
     if name is None and not {"-h", "--help"} & set(rest):
         raise UsageError("which rows? They stand first: teloi decontaminate train.jsonl --against test.jsonl ...")
     prog = shlex.join(["teloi", "decontaminate", name or "TRAIN"])
     options = DecontaminateOptions(**parse_groups({"data": flags(DecontaminateOptions)}, rest, prog, ABOUT)["data"])
-    if options.output.exists() and not options.overwrite:
-        raise UsageError(f"{options.output} is there already: choose another --output or --overwrite it")
+    check_free(options.output, options.overwrite)
     from teloi.data.read import read
 
     trains, tests = read(str(name)), read(options.against, options.split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from teloi.catalogue import resolve
-from teloi.cli.options import flags, parse_groups
+from teloi.cli.options import flags, leading, parse_groups
 from teloi.engine.decoder import Decoder, GenerateConfig
 from teloi.errors import UsageError
 
@@ -18,7 +18,7 @@ them."""
 
 def generate(args: Sequence[str]) -> None:
     """The verb `generate`."""
-    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else (None, args)
+    name, rest = leading(args)
     if name is None:
         if {"-h", "--help"} & set(rest):
             parse_groups({"run": flags(GenerateConfig)}, rest, "teloi generate DECODER", ABOUT)

@@ -30,6 +30,11 @@ def parse(options: type[T], args: Sequence[str], prog: str, description: str | N
     return tyro.cli(options, args=list(args), prog=prog, description=description, config=style)
 
 
+def leading(args: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The word that stands before all flags, if one does, and the words behind it."""
+    return (args[0], args[1:]) if args and not args[0].startswith("-") else (None, args)
+
+
 def parse_groups(
     groups: Mapping[str, type], args: Sequence[str], prog: str, description: str | None = None
 ) -> dict[str, dict[str, Any]]:

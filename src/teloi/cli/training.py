@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from teloi.catalogue import find, is_file, resolve
-from teloi.cli.options import flags, parse_groups
+from teloi.cli.options import flags, leading, parse_groups
 from teloi.engine.config import TrainConfig, scratch_preset
 from teloi.engine.decoder import Decoder
 from teloi.errors import UsageError
@@ -112,7 +112,7 @@ def parse_run(args: Sequence[str]) -> tuple[str, Objective | Recipe, TrainConfig
     With `--config run.yaml` METHOD may be left out; with another METHOD than the saved run's only the
     settings of the run are taken over. Flags override what is saved; `--resume` goes on in its directory.
     """
-    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else (None, args)
+    name, rest = leading(args)
     path = _saved_run(rest)
     saved = read_run(path) if path else {}
     name = name or saved.get("method")

@@ -31,6 +31,7 @@ from teloi.data.formats import (
     TitleSkills,
     UnpairedPreference,
     detect,
+    reply,
 )
 from teloi.data.read import Rows
 from teloi.errors import CastError, DataError, RowError
@@ -131,23 +132,19 @@ def _unscored(row: ScoredSegments) -> list[Format]:
 
 
 def _marked(row: AnswerFeedback) -> list[Format]:
-    return [ErrorSpans(row.prompt, _reply(row.answers[0]), row.errors, **_about(row))]
+    return [ErrorSpans(row.prompt, reply(row.answers[0], True), row.errors, **_about(row))]
 
 
 def _compared(row: AnswerFeedback) -> list[Format]:
-    return [Preference(row.prompt, _reply(one), _reply(other), **_about(row)) for one, other in row.better()]
+    return [Preference(row.prompt, reply(one, True), reply(other, True), **_about(row)) for one, other in row.better()]
 
 
 def _golden(row: AnswerFeedback) -> list[Format]:
-    return [PromptCompletion(row.prompt, _reply(row.gold), **_about(row))]
+    return [PromptCompletion(row.prompt, reply(row.gold, True), **_about(row))]
 
 
 def _asked(row: AnswerFeedback) -> list[Format]:
     return [PromptOnly(row.prompt, **_about(row))]
-
-
-def _reply(text: str) -> Text:
-    return [{"role": "assistant", "content": text}]
 
 
 CASTS: tuple[Cast, ...] = (

@@ -35,6 +35,12 @@ class Scoring:
     length: int | None = None
 
 
+def from_left(architecture: str, processor: Processor) -> tuple[Scoring, ...]:
+    """How a causal model scores plain text if nothing else is said: each token given those before it. None for any
+    other architecture."""
+    return (Scoring("causal", text_front(processor)),) if architecture == "causal" else ()
+
+
 def text_front(processor: Processor) -> tuple[int, ...]:
     """What a causal model is trained to read before a plain text: what its tokenizer puts there, else the begin token.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from teloi.data.processor import Processor
 from teloi.data.read import Rows
-from teloi.data.scoring import Scoring, text_front
+from teloi.data.scoring import Scoring, from_left
 from teloi.engine.config import Arm, Budget, CompareConfig, TrainConfig, plain, scratch_preset
 from teloi.engine.dataset import Encoded
 from teloi.engine.directory import DONE, RunDirectory
@@ -86,7 +86,7 @@ class Prepared:
     ) -> tuple[dict[str, Any], list[str] | None]:
         """Train and measure one seed: what results.json says of it, and the replies (None where the run failed)."""
         config = replace(self.train, seed=seed)
-        model = redrawn(self.base, config) if self.redraws else copy.deepcopy(self.base.model)
+        model = own_model(self.base, config, self.redraws)
         models = make_models(self.objective, self.base, config, model, example=self.examples[0])
         spent = replace(self.ledger)
         trainer = Trainer(self.objective, models, self.examples, self.plans[seed], config, ledger=spent)
@@ -122,7 +122,7 @@ class Chained:
     ) -> tuple[dict[str, Any], list[str] | None]:
         """Train and measure one seed, as `Prepared` does."""
         config = replace(self.train, seed=seed)
-        model = redrawn(self.base, config) if self.redraws else copy.deepcopy(self.base.model)
+        model = own_model(self.base, config, self.redraws)
         facts = {"parameters": parameters(model)}
         with TemporaryDirectory() as directory, silence():
             start, data, out = (Path(directory) / name for name in ("start", "rows.jsonl", "out"))
@@ -226,6 +226,11 @@ def _spent(ledger: Ledger) -> dict[str, Any]:
     return {name: value for name, value in asdict(ledger).items() if name != "overlong"}
 
 
+def own_model(base: Base, config: TrainConfig, redraws: bool) -> Any:
+    """The start model of one run: drawn anew by its seed where the comparison redraws, else a copy of the base's."""
+    return redrawn(base, config) if redraws else copy.deepcopy(base.model)
+
+
 def own_tokenizer(base: Base) -> Base:
     """The base with a tokenizer that nobody else adds tokens to."""
     processor = base.processor
@@ -235,9 +240,7 @@ def own_tokenizer(base: Base) -> Base:
 
 def untrained_scorings(base: Base, arms: Sequence[Arm], scorings: Sequence[Sequence[Scoring]]) -> tuple[Scoring, ...]:
     """The ways in which the start model is asked to score texts: those of its arms, as far as it has their tokens."""
-    found: dict[str, Scoring] = {}
-    if base.architecture == "causal":
-        found["causal"] = Scoring("causal", text_front(base.processor))
+    found = {one.kind: one for one in from_left(base.architecture, base.processor)}
     tokenizer = base.processor.tokenizer
     for arm, ways in zip(arms, scorings, strict=True):
         for one in ways if arm.objective.architecture == base.architecture else ():

@@ -6,7 +6,7 @@ Like an objective it is a frozen dataclass: each field is a hyper-parameter and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,9 +30,9 @@ class Decoder:
 
     def encode(self, row: PromptOnly, processor: Processor) -> Tree:
         """A prompt without branches."""
-        from teloi.data.encode import tree
+        from teloi.data.encode import question
 
-        return replace(tree(processor, row.prompt, []), source=row)
+        return question(processor, row)
 
     def decode(self, models: Models, prompts: Sequence[Tree], now: Now) -> list[Tree]:
         """The prompts, each with one branch: its answer; column `finished`, bool [1], says whether it has an end token,

@@ -11,7 +11,7 @@ import numpy as np
 
 from teloi.batch.tree import Tree
 from teloi.data.casts import as_format
-from teloi.data.formats import PromptOnly
+from teloi.data.formats import PromptOnly, reply
 from teloi.data.processor import Processor
 from teloi.data.read import Rows, read
 from teloi.engine.config import TrainConfig
@@ -20,8 +20,8 @@ from teloi.engine.objective import Now
 from teloi.engine.progress import bar, say, seconds
 from teloi.engine.setup import load_base, role
 from teloi.engine.train import DEFAULT_DATA
-from teloi.errors import DataError, Overlong, UsageError
-from teloi.files import replacing
+from teloi.errors import DataError, Overlong
+from teloi.files import check_free, replacing
 from teloi.models.roles import Models
 
 PROMPTS = 16
@@ -31,8 +31,7 @@ PROMPTS = 16
 def generate(decoder: Decoder, config: GenerateConfig) -> Path:
     """Answer every prompt of the data; rows with prompt, completion and the row's other columns go to a file, in the
     order of the prompts. What is wrong with the input is raised before the first answer."""
-    if config.output.exists() and not config.overwrite:
-        raise UsageError(f"{config.output} is there already: choose another --output or --overwrite it")
+    check_free(config.output, config.overwrite)
     rows = read(config.data or str(decoder.defaults.get("data", DEFAULT_DATA)), config.split, config.limit)
     base = load_base(TrainConfig(model=config.model, seed=config.seed, max_length=config.max_length), rows)
     prompts = encoded(decoder, rows, base.processor)
@@ -79,6 +78,6 @@ def row_of(tree: Tree, processor: Processor) -> dict[str, Any]:
     return {
         **source.columns,
         "prompt": source.prompt,
-        "completion": [{"role": "assistant", "content": text}] if source.conversational else text,
+        "completion": reply(text, source.conversational),
         **{name: value[0].item() for name, value in tree.columns.items()},
     }

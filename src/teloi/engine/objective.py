@@ -193,9 +193,9 @@ class Objective:
 
         By default a causal model scores each token given those before it.
         """
-        from teloi.data.scoring import Scoring, text_front
+        from teloi.data.scoring import from_left
 
-        return (Scoring("causal", text_front(processor)),) if self.architecture == "causal" else ()
+        return from_left(self.architecture, processor)
 
     def export(self, models: Models, path: Path) -> None:
         """Write what a user takes away besides the policy's transformers checkpoint, which the engine writes."""

@@ -84,9 +84,9 @@ class Recipe:
 
     def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
         """The ways in which its model says how likely a text is, as an objective's."""
-        from teloi.data.scoring import Scoring, text_front
+        from teloi.data.scoring import from_left
 
-        return (Scoring("causal", text_front(processor)),) if self.architecture == "causal" else ()
+        return from_left(self.architecture, processor)
 
     def settings(self) -> dict[str, Any]:
         """Hyper-parameters by name."""

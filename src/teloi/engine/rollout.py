@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from teloi.batch.tree import Branch, Tree, TreeBatch
-from teloi.data.formats import Text
+from teloi.data.formats import Text, reply
 from teloi.engine.objective import Now
 from teloi.engine.plan import pack
 from teloi.generate.forward import Beside
@@ -113,7 +113,7 @@ def texts(models: Models, tree: Tree) -> list[Text]:
     assert models.processor is not None
     decode = models.processor.tokenizer.decode
     said = [str(decode(branch.ids, skip_special_tokens=True)) for branch in tree.branches]
-    return [[{"role": "assistant", "content": text}] for text in said] if tree.source.conversational else list(said)
+    return [reply(text, tree.source.conversational) for text in said]
 
 
 def columns_of(trees: Sequence[Tree]) -> dict[str, list[Any]]:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from teloi.data.casts import as_format
-from teloi.data.formats import PromptOnly, Text
+from teloi.data.formats import PromptOnly, reply
 from teloi.data.read import Row, Rows
 from teloi.engine.setup import Base
 from teloi.errors import UsageError
 from teloi.files import write_text
 from teloi.generate.local import generate
 from teloi.models.attention import attention
-from teloi.worlds.rewards import load_reward, score
+from teloi.worlds.rewards import load_rewards, score
 
 AVERAGE = "average"
 
@@ -93,23 +93,12 @@ def answered(
 def judged(reward: str, asked: Sequence[PromptOnly], answers: Sequence[Sequence[str]]) -> list[list[float]]:
     """What reward functions (joined by +) say of each answer."""
     rows = [row for row, several in zip(asked, answers, strict=True) for _ in several]
-    said: list[Text] = [message(row, text) for row, text in zip(rows, [t for a in answers for t in a], strict=True)]
+    said = [reply(text, row.conversational) for row, several in zip(asked, answers, strict=True) for text in several]
     columns = {name: [row.columns.get(name) for row in rows] for name in rows[0].columns}
     ids = [[0] for _ in rows]  # a reward of text does not look at them
-    totals = [
-        sum(float(part.sum()) for part in parts)
-        for parts in zip(
-            *(score(load_reward(name), [r.prompt for r in rows], said, columns, ids) for name in reward.split("+")),
-            strict=True,
-        )
-    ]
-    left = iter(totals)
-    return [[next(left) for _ in several] for several in answers]
-
-
-def message(row: PromptOnly, text: str) -> Text:
-    """An answer in the form of its prompt: text, or a list of one message."""
-    return [{"role": "assistant", "content": text}] if row.conversational else text
+    scored = [score(one, [row.prompt for row in rows], said, columns, ids) for one in load_rewards(reward)]
+    totals = iter([sum(float(part.sum()) for part in parts) for parts in zip(*scored, strict=True)])
+    return [[next(totals) for _ in several] for several in answers]
 
 
 def pairs(
@@ -123,8 +112,8 @@ def pairs(
         worse = next((i for i in range(len(texts)) if scores[i] < scores[best] and texts[i].strip()), None)
         if worse is not None and texts[best].strip():
             sides: Mapping[str, Any] = {
-                "chosen": message(row, texts[best]),
-                "rejected": message(row, texts[worse]),
+                "chosen": reply(texts[best], row.conversational),
+                "rejected": reply(texts[worse], row.conversational),
             }
             found.append({**row.columns, "prompt": row.prompt, **sides})
     return found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from teloi.data.formats import Text, plain
+from teloi.data.formats import Text, plain, reply
 from teloi.data.segmentation import Density, Span, ending_token, segments
 from teloi.errors import DataError, UsageError
 from teloi.worlds.rewards import Reward
@@ -114,8 +114,7 @@ class FineGrained:
         said: Sequence[Any] = self.reward(
             prompts=[prompts[i] for i, _, _ in places],
             completions=[
-                text if isinstance(completions[i], str) else [{"role": "assistant", "content": text}]
-                for text, (i, _, _) in zip(cut, places, strict=True)
+                reply(text, not isinstance(completions[i], str)) for text, (i, _, _) in zip(cut, places, strict=True)
             ],
             before=[texts[i][:start] for i, start, _ in places],
             response=[i for i, _, _ in places],

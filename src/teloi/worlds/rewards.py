@@ -11,7 +11,6 @@ can be asked for the segments of a completion instead, "NAME@sentence" (`teloi.w
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from teloi.data.formats import Text, plain
 from teloi.errors import DataError, UsageError
-from teloi.names import import_file
+from teloi.names import import_named
 from teloi.worlds.instructions import satisfied
 
 Reward = Callable[..., Sequence[float | Sequence[tuple[int, float]] | None]]
@@ -74,17 +73,15 @@ def load_reward(spec: str) -> Reward:
             f"no reward {spec!r}: use {', '.join(REWARDS)}, my_rewards.py:function, package.module:function or the run "
             "of a reward model"
         )
-    if place.endswith(".py"):
-        module = import_file(place)
-    else:
-        try:
-            module = importlib.import_module(place)
-        except ImportError as error:
-            raise UsageError(f"reward {spec!r} cannot be loaded: {error}") from error
-    found: Reward | None = getattr(module, name, None)
+    found: Reward = import_named(spec, "reward")
     if not callable(found):
         raise UsageError(f"{place} has no function {name}")
     return found
+
+
+def load_rewards(spec: str) -> list[Reward]:
+    """Several rewards, joined by +."""
+    return [load_reward(one) for one in spec.split("+")]
 
 
 def times(weight: float, reward: Reward) -> Reward:

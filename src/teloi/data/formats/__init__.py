@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from teloi.data.formats.base import Format, Message, Text, plain
+from teloi.data.formats.base import Format, Message, Text, plain, reply
 from teloi.data.formats.feedback import AnswerFeedback, ErrorSpans
 from teloi.data.formats.labelled import Document, LabelledText
 from teloi.data.formats.pairs import MinimalPair, Pair, TitleSkills
@@ -53,6 +53,7 @@ __all__ = [
     "UnpairedPreference",
     "detect",
     "plain",
+    "reply",
 ]
 
 # From the most to the least specific: `detect` takes the first that fits.

@@ -75,6 +75,11 @@ def plain(text: Text) -> str:
     return text if isinstance(text, str) else "".join(message["content"] for message in text)
 
 
+def reply(text: str, conversational: bool) -> Text:
+    """An answer in the form of its row: the text itself, or a list of one message."""
+    return [{"role": "assistant", "content": text}] if conversational else text
+
+
 def text_in(row: Mapping[str, Any], column: str, format: type[Format]) -> Text:
     """A column's text or messages."""
     value = value_in(row, column, format)

@@ -50,13 +50,11 @@ class BestOfN(Decoder):
     def decode(self, models: Models, prompts: Sequence[Tree], now: Now) -> list[Tree]:
         """The best answer of each prompt, with columns `reward`, its own, and `mean_reward`, that of all n."""
         from teloi.engine.rollout import Sampling, sample_groups, with_rewards
-        from teloi.worlds.rewards import load_reward
+        from teloi.worlds.rewards import load_rewards
 
         sampling = Sampling(self.n, self.max_new_tokens, self.temperature, self.top_p)
         trees = sample_groups(models, prompts, sampling, now)
-        return [
-            self.best(tree) for tree in with_rewards(models, trees, [load_reward(r) for r in self.reward.split("+")])
-        ]
+        return [self.best(tree) for tree in with_rewards(models, trees, load_rewards(self.reward))]
 
     def best(self, tree: Tree) -> Tree:
         """A group cut down to its best answer; of equals the first."""

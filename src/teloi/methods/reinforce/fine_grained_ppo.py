@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from teloi import losses
 from teloi.methods.reinforce.ppo import PPO
 
 if TYPE_CHECKING:
@@ -47,9 +46,6 @@ class FineGrainedPPO(PPO):
     whitening: Literal["std", "fgrlhf"] = "std"
     """What is divided by: the standard deviation, or the released code's root of it."""
 
-    def whitened(self, models: Models, values: Tensor, real: Tensor, *, keep_mean: bool = False) -> Tensor:
-        if self.whitening == "std":
-            return super().whitened(models, values, real, keep_mean=keep_mean)
-        among = models.gather(values[real].to(models.device)).cpu()
-        quirks: dict[str, Any] = {"bessel": False, "divisor": "sqrt_std", "everywhere": True}
-        return losses.whiten(values, real, keep_mean=keep_mean, among=among, **quirks)
+    def whitened(self, models: Models, values: Tensor, real: Tensor, **how: Any) -> Tensor:
+        quirks = {"bessel": False, "divisor": "sqrt_std", "everywhere": True} if self.whitening == "fgrlhf" else {}
+        return super().whitened(models, values, real, **quirks, **how)

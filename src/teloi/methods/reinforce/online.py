@@ -76,16 +76,16 @@ class Online(Objective, ABC):
     def sampled(self, models: Models, examples: Sequence[Tree], now: Now) -> list[Tree]:
         """The prompts with their samples as branches, and the rewards of these."""
         from teloi.engine.rollout import Sampling, sample_groups, with_rewards
-        from teloi.worlds.rewards import load_reward
+        from teloi.worlds.rewards import load_rewards
 
         trees = sample_groups(models, examples, Sampling(self.k, self.max_new_tokens, self.temperature), now)
         if self.gold is not None:
-            measured = with_rewards(models, trees, [load_reward(name) for name in self.gold.split("+")])
+            measured = with_rewards(models, trees, load_rewards(self.gold))
             golds = [one.columns["rewards"] for one in measured]
             trees = [
                 replace(tree, columns={**tree.columns, "gold": gold}) for tree, gold in zip(trees, golds, strict=True)
             ]
-        return with_rewards(models, trees, [load_reward(name) for name in self.reward.split("+")])
+        return with_rewards(models, trees, load_rewards(self.reward))
 
     def metrics(self, batch: TreeBatch, logps: Tensor) -> dict[str, Term]:
         """What one watches: reward; length and how many reached no end token; the entropy of the policy that sampled,

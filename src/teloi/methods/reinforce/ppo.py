@@ -65,8 +65,6 @@ class PPO(Online):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k < 1:
-            raise UsageError(f"k must be at least 1, not {self.k}")
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
@@ -135,10 +133,11 @@ class PPO(Online):
         found = losses.gae(rewards, values, self.gamma, self.lam)
         return found, found + values
 
-    def whitened(self, models: Models, values: Tensor, real: Tensor, *, keep_mean: bool = False) -> Tensor:
-        """Whitened by the tokens of the whole step, whichever process has them; a single one has no variance."""
+    def whitened(self, models: Models, values: Tensor, real: Tensor, **how: Any) -> Tensor:
+        """Whitened by the tokens of the whole step, whichever process has them; a single one has no variance. `how`:
+        options of `losses.whiten`."""
         among = models.gather(values[real].to(models.device)).cpu()
-        return losses.whiten(values, real, keep_mean=keep_mean, among=among) if len(among) > 1 else values
+        return losses.whiten(values, real, among=among, **how) if len(among) > how.get("bessel", True) else values
 
     def loss(self, models: Models, batch: TreeBatch, now: Now) -> dict[str, Term]:
         logps, values = self.said(models, batch)

@@ -40,8 +40,10 @@ class Scalar(Objective, ABC):
 
     def numbers(self, models: Models, batch: TreeBatch) -> Tensor:
         """What the head reads off the last token of each branch, [k trees]."""
-        head: Any = models.parts
-        return batch.by_slot(head(models.policy.ends(batch).float()).squeeze(1))
+        from teloi.models.scalar import read_scalar
+
+        assert models.parts is not None
+        return batch.by_slot(read_scalar(models.parts, models.policy.ends(batch)))
 
     def scorings(self, processor: Processor) -> tuple[Scoring, ...]:
         """None: it is no language model any more."""

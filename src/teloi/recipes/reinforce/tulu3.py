@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from teloi.data.formats import PromptCompletion
+from teloi.engine.config import scratch_preset
 from teloi.engine.recipe import Bench, Make, Recipe, Stage, Train
 from teloi.errors import UsageError
 from teloi.methods.finetune.sft import SFT
@@ -153,7 +154,7 @@ class Tulu3(Recipe):
     def scores(self, bench: Bench) -> Iterable[Row]:
         """A row for each model and task of the suite."""
         suite, names = self.suite(bench), ["sft", "dpo-norm", "rlvr"]
-        if not bench.config.model.startswith("scratch:"):
+        if scratch_preset(bench.config.model) is None:
             names.insert(0, "start")
         for name in names:
             base = _load(bench, None if name == "start" else name)
@@ -175,8 +176,6 @@ class Tulu3(Recipe):
 
 def _load(bench: Bench, stage: str | None) -> Base:
     """A stage's checkpoint."""
-    from dataclasses import replace
-
     from teloi.engine.setup import load_base
 
     path = bench.model(stage)
