@@ -189,18 +189,22 @@ def examples_for(objective: Objective, count: int, seed: int = 0) -> list[Any]:
     if isinstance(objective, GPTBERT):
         return random_segment_rows(objective, count, seed)
     if isinstance(objective, CodeT5PUnimodal | CodeT5PBimodal):
-        rows = random_rows(objective.reads, count, seed)
-        made = [objective.encode(row, tiny_processor("seq2seq")) for row in rows]  # type: ignore[arg-type]
-        return [one for some in made for one in (some if isinstance(some, list) else [some])]
+        return encoded(objective, random_rows(objective.reads, count, seed), tiny_processor("seq2seq"))
     if objective.architecture == "causal":
         return random_trees(count, branches_of(objective), seed)
     if objective.architecture in ("encoder", "classifier", "none"):
         assert isinstance(objective.reads, type)
         processor = tiny_processor(objective.architecture)
         rows = random_rows(objective.reads, max(count, 8), seed)  # fewer may hold one class only
-        examples = [objective.encode(row, processor) for row in rows]
+        examples = encoded(objective, rows, processor)
         return list(objective.prepare(examples, seed) if objective.architecture == "classifier" else examples)[:count]
     return random_segments(count, tiny_processor(objective.architecture).tokenizer, seed)
+
+
+def encoded(objective: Objective, rows: Several[Any], processor: Processor) -> list[Any]:
+    """The examples of rows, of which one may give several or none."""
+    made = [objective.encode(row, processor) for row in rows]
+    return [one for some in made for one in (some if isinstance(some, list) else [some])]
 
 
 def length_reward(prompts, completions, **columns) -> list[float]:

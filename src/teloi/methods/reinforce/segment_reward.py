@@ -13,7 +13,7 @@ import numpy as np
 from teloi import losses
 from teloi.data.formats import ErrorSpans, plain
 from teloi.engine.objective import Architecture, Now, Objective, Term
-from teloi.errors import RowError, UsageError
+from teloi.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,19 +60,19 @@ class SegmentReward(Objective):
         if not all(self.errors.split("+")) or self.least_words < 1:
             raise UsageError("errors are types joined by +, and least_words is at least 1")
 
-    def encode(self, row: ErrorSpans, processor: Processor) -> Sequence:
+    def encode(self, row: ErrorSpans, processor: Processor) -> list[Sequence]:
         from teloi.batch.sequence import IGNORED, Sequence
         from teloi.data.segmentation import segments, with_separators
 
         text = plain(row.completion)
         spans = segments(text, self.density)
         judged = self.labels(text, spans, row.errors)
-        if all(label == IGNORED for label in judged):
-            raise RowError("no segment of the answer has a label")
         ids, places = with_separators(processor, row.prompt, [text[start:end] for start, end in spans])
         labels = np.full(len(ids), IGNORED, np.int32)
         labels[places] = judged[: len(places)]
-        return Sequence({"input_ids": np.asarray(ids, np.int32), "labels": labels})
+        if (labels == IGNORED).all():
+            return []  # every segment is left out, or cut off
+        return [Sequence({"input_ids": np.asarray(ids, np.int32), "labels": labels})]
 
     def labels(self, text: str, spans: Several[tuple[int, int]], errors: Several[tuple[int, int, str]]) -> list[int]:
         """1 for a segment that is wrong, 0 for one that is right, -100 for one that is left out."""
