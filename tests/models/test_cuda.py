@@ -13,12 +13,16 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 
 @pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize(("heads", "groups", "width"), [(6, 2, 2 * WIDTH), (4, 2, 2 * WIDTH), (4, 2, WIDTH)])
 @pytest.mark.parametrize("name", TREES)
-def test_attention_and_its_gradients_are_the_cpus(name: str, window: int | None) -> None:
+def test_attention_and_its_gradients_are_the_cpus(
+    name: str, heads: int, groups: int, width: int, window: int | None
+) -> None:
+    """Heads narrower than the kernel takes too: they are computed tree by tree."""
     spans = spans_of(TREES[name])
     size = spans[-1].start + spans[-1].size
-    states = [torch.randn(1, n, size, 2 * WIDTH) for n in (6, 2, 2)]
-    upstream = torch.randn(1, size, 6, 2 * WIDTH)
+    states = [torch.randn(1, n, size, width) for n in (heads, groups, groups)]
+    upstream = torch.randn(1, size, heads, width)
     found = {}
     for device in ("cpu", "cuda"):
         q, k, v = inputs = [state.to(device).requires_grad_() for state in states]

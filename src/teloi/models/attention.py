@@ -50,7 +50,7 @@ def tree_attention(
     """
     if unknown := [name for name in UNKNOWN if kwargs.get(name) is not None]:
         raise NotImplementedError(f"tree attention does not know {', '.join(unknown)}")
-    if query.device.type == "cuda" and not dropout and flexible():
+    if query.device.type == "cuda" and not dropout and flexible(min(query.shape[3], value.shape[3])):
         return flex(query, key, value, tree, scaling, sliding_window).transpose(1, 2), None
     on_cpu = query.device.type == "cpu"
     # split, not slices: its backward concatenates once instead of adding a row-sized zero tensor for every tree.

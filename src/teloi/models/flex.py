@@ -15,6 +15,9 @@ from torch.utils._triton import has_triton
 
 from teloi.batch.structure import TreeStructure
 
+NARROWEST = 16
+"""Width of a head from which the kernel's matrix products are defined."""
+
 
 def flex(
     query: Tensor, key: Tensor, value: Tensor, tree: TreeStructure, scaling: float | None, window: int | None
@@ -23,7 +26,14 @@ def flex(
     d]; blocks of positions that see nothing of each other are not computed."""
     attend: Any = _compiled() if query.device.type == "cuda" else flex_attention
     found: Tensor = attend(
-        query, key, value, block_mask=blocks(tree, window), scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+        query,
+        key,
+        value,
+        block_mask=blocks(tree, window),
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+        # Not the kernel for decoding, which short rows would get: it cannot be had for every shape.
+        kernel_options={"BACKEND": "TRITON"},
     )
     return found
 
@@ -33,9 +43,10 @@ def blocks(tree: TreeStructure, window: int | None) -> BlockMask:
     return tree.kept(("blocks", window), lambda: _blocks(tree, window))
 
 
-def flexible() -> bool:
-    """Whether FlexAttention can be compiled here; without its kernel it would hold every score of a row."""
-    return bool(has_triton())
+def flexible(width: int) -> bool:
+    """Whether FlexAttention can be compiled here for heads so wide; without its kernel it would hold every score of a
+    row."""
+    return width >= NARROWEST and bool(has_triton())
 
 
 def _blocks(tree: TreeStructure, window: int | None) -> BlockMask:
