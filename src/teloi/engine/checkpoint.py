@@ -62,7 +62,9 @@ def load(path: Path, tensors: Mapping[str, Tensor], optimizer: Optimizer) -> dic
         prefix = f"optimizer.{index}."
         found = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
         if found:
-            optimizer.state[parameter] = {n: t if n == "step" else like(parameter, t) for n, t in found.items()}
+            optimizer.state[parameter] = {
+                n: t.to(parameter.device) if n == "step" else like(parameter, t) for n, t in found.items()
+            }
     state: dict[str, Any] = json.loads((path / STATE).read_text())
     return state
 
