@@ -87,15 +87,16 @@ def test_seconds_of_a_step_by_a_clock_of_the_process(base: Base, monkeypatch: py
 def test_who_watches_sees_every_step_and_changes_nothing(base: Base):
     tokenizer = base.processor.tokenizer
     padded = as_base(scratch_model("tiny", tokenizer), tokenizer, layout="padded")
+    ids = torch.tensor([[1, 2]], device=padded.model.device)
     seen = []
 
     def watch(step: int, now: Base) -> None:
         assert now.model.training
         with torch.no_grad():
-            seen.append((step, now.model(torch.tensor([[1, 2]])).logits))
+            seen.append((step, now.model(ids).logits))
 
     fitted = fit(SFT(), padded, PAIRS, CONFIG, watch=watch)
     assert fitted.records == fit(SFT(), padded, PAIRS, CONFIG).records
     assert [step for step, _ in seen] == list(range(1, 13))
     assert not any(torch.equal(one, other) for (_, one), (_, other) in pairwise(seen))
-    torch.testing.assert_close(seen[-1][1], fitted.base.model(torch.tensor([[1, 2]])).logits)
+    torch.testing.assert_close(seen[-1][1], fitted.base.model(ids).logits)

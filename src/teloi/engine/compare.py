@@ -29,6 +29,7 @@ from teloi.engine.evaluator import Evaluator
 from teloi.engine.held_out import read_data, rows_hash
 from teloi.engine.metrics import Metric
 from teloi.engine.objective import Architecture, Objective
+from teloi.engine.processes import device
 from teloi.engine.progress import bar, say
 from teloi.engine.recipe import Recipe
 from teloi.engine.reference import fingerprint
@@ -59,6 +60,9 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     check_place(path, config)
     architectures = list(dict.fromkeys(arm.objective.architecture for arm in arms))
     rows, held_out = read_data(config, causal=architectures == ["causal"])
+    jobs = config.jobs or default_jobs()
+    if jobs > 1 and device().type == "cuda":
+        raise UsageError("several runs at a time are for CPUs, on a GPU they follow one another: leave --jobs out")
     objectives = [arm.objective for arm in arms if isinstance(arm.objective, Objective)]
     tokenizer = next(filter(None, map(tokenizer_for, objectives)), None)
     bases = load_bases(config.train, rows, architectures, tokenizer)
@@ -179,7 +183,6 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
             place, seed = item
             return f"{results['arms'][place]['name']}, seed {seed}"
 
-        jobs = config.jobs or default_jobs()
         # Forked, for the model, the examples and the reference's sums are held once and never sent.
         made = one_by_one(work, missing, name) if jobs == 1 else in_parallel(work, missing, jobs, name, fork=True)
         for (place, _), (run, replies) in made:

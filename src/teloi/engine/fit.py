@@ -18,8 +18,9 @@ from teloi.engine.config import TrainConfig
 from teloi.engine.dataset import encode
 from teloi.engine.loop import Record, Trainer
 from teloi.engine.objective import Architecture, Ledger, Objective
+from teloi.engine.processes import device
 from teloi.engine.reference import fingerprint, with_reference_sums
-from teloi.engine.setup import Base, keep_memory, make_models
+from teloi.engine.setup import Base, add_in_order, keep_memory, make_models
 from teloi.engine.train import plan_for
 from teloi.models.probe import lay_out
 from teloi.models.roles import CachedReference, Models
@@ -43,10 +44,14 @@ def as_base(
     layout: Kind | None = None,
     overlong: OverlongPolicy = "drop",
 ) -> Base:
-    """A model at hand as the start of a run. `layout` None asks the probe whether packed trees are right for it."""
+    """A model at hand as the start of a run, moved to where runs compute.
+
+    `layout` None asks the probe whether packed trees are right for it."""
     keep_memory()
+    add_in_order()
     layout = lay_out(model, layout) if architecture == "causal" else "padded"
-    return Base(model.eval(), Processor(tokenizer, max_length, overlong), layout, type(model).__name__, architecture)
+    start = model.to(device()).eval()
+    return Base(start, Processor(tokenizer, max_length, overlong), layout, type(model).__name__, architecture)
 
 
 def fit(

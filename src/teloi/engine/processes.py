@@ -29,6 +29,12 @@ def state() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
+def device() -> torch.device:
+    """Where this process computes."""
+    found: torch.device = state().device
+    return found
+
+
 def accelerator() -> Accelerator:
     """Accelerate as it was launched, with FSDP2 on CPU too."""
     # The loss decides which parameters it touches (a masked model's vocabulary head is idle under a detector's head):

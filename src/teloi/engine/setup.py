@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import functools
+import os
 import platform
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from teloi.data.processor import Processor
 from teloi.data.read import Rows
 from teloi.engine.config import TrainConfig, scratch_preset
 from teloi.engine.objective import Architecture, Objective
+from teloi.engine.processes import device
 from teloi.errors import ModelError, UsageError
 from teloi.models.dropout import set_dropout
 from teloi.models.load import check_vocabulary, load_model, load_tokenizer
@@ -86,7 +88,7 @@ def redrawn(base: Base, config: TrainConfig) -> Any:
     if (preset := _preset(config)) is None:
         return copy.deepcopy(base.model)
     torch.manual_seed(config.seed)
-    model = _in_numbers(scratch_model(preset, base.processor.tokenizer, base.architecture), base.model.dtype)
+    model = _placed(scratch_model(preset, base.processor.tokenizer, base.architecture), base.model.dtype)
     lay_out(model, base.layout)
     return model.eval()
 
@@ -95,6 +97,7 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     """The start model and tokenizer that a configuration names; "scratch:PRESET" makes both from the data, the model
     alone where a tokenizer is given."""
     keep_memory()
+    add_in_order()
     logging.disable_progress_bar()  # transformers' bars for loading and saving say nothing here
     torch.manual_seed(config.seed)
     preset = _preset(config)
@@ -119,7 +122,7 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
         )
     if architecture == "causal" and sees_future(model):
         raise ModelError(f"{config.model} reads in both directions ({type(model).__name__}), so it is no causal model")
-    model = _in_numbers(model, _dtype(config, model))
+    model = _placed(model, _dtype(config, model))
     limit = min(config.max_length, getattr(model.config, "max_position_embeddings", None) or config.max_length)
     processor = Processor(tokenizer, limit, config.overlong)
     return Base(model.eval(), processor, _layout(model, config, architecture), config.model, architecture)
@@ -188,7 +191,7 @@ def tokenizer_for(objective: Objective) -> PreTrainedTokenizerBase | None:
 def frozen_model(name: str, base: Base, config: TrainConfig) -> Any:
     """A model that is only asked, as objectives of the base's architecture see it."""
     model = load_model(name, dtype=torch.float32, architecture=base.architecture)
-    model = _in_numbers(model, _dtype(config, model))
+    model = _placed(model, _dtype(config, model))
     layout = _layout(model, config, base.architecture)
     return role(model.requires_grad_(False).eval(), replace(base, layout=layout))
 
@@ -239,8 +242,9 @@ def _with_adapter(model: PreTrainedModel, config: TrainConfig, architecture: Arc
         raise UsageError(f"--lora does not fit {type(model).__name__}: {' '.join(str(error).split())}") from None
 
 
-def _in_numbers(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    found: PreTrainedModel = model.to(dtype=dtype)  # type: ignore[call-arg]  # transformers wraps nn.Module.to
+def _placed(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """In the numbers that it computes with, where this process computes."""
+    found: PreTrainedModel = model.to(device=device(), dtype=dtype)  # type: ignore[call-arg]  # transformers wraps it
     return found
 
 
@@ -280,3 +284,12 @@ def keep_memory() -> None:
         mmap_threshold, trim_threshold, most = -3, -1, 2**31 - 1
         libc.mallopt(mmap_threshold, 1 << 30)
         libc.mallopt(trim_threshold, most)
+
+
+@functools.cache
+def add_in_order() -> None:
+    """Have a GPU add up in the same order each time, so that a run that is resumed or repeated gets the same bits."""
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first matrix product
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
