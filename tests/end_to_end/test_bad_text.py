@@ -14,7 +14,8 @@ from teloi.models.scratch import scratch_model, train_tokenizer
 from tests.end_to_end.conftest import write_rows
 
 Refused = Callable[..., str]
-ON_TEXT = [m.name for m in METHODS if m.stage == "pretrain" and m.reads == "language-modeling"]
+# Not salt, which fetches its teacher first.
+ON_TEXT = [m.name for m in METHODS if m.stage == "pretrain" and m.reads == "language-modeling" and m.name != "salt"]
 TEXT = "the red cat sat by the river and the green dog sat under a tree "
 
 

@@ -20,7 +20,7 @@ def launch(*words: object, **environment: str) -> Answer:
     command = ["-m", "accelerate.commands.launch", "--config_file", SHARDED, "--num_processes", 2]
     done = subprocess.run(
         [sys.executable, *map(str, [*command, "--main_process_port", 0, "-m", "teloi", *words])],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
         timeout=240,

@@ -25,7 +25,13 @@ def of_two(what: str, path: Path, **environment: str) -> dict[str, torch.Tensor]
     done = subprocess.run(
         [*command, "-m", "tests.engine.two_processes", what, str(path)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=600,
