@@ -18,6 +18,10 @@ allocator; in bfloat16 with bfloat16 weights and moments, where ours keeps float
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=8, help="pairs in a step")
+    parser.add_argument("--steps", type=int, default=1, help="steps that are timed, after one that is not")
+    parser.add_argument(
+        "--micro-tokens", type=int, default=2048, help="tokens in our micro-batches; a GPU wants 16384 or more"
+    )
     parser.add_argument(
         "--peer-batch", type=int, nargs="+", default=[1], help="pairs in TRL's micro-batches: the best counts"
     )
@@ -27,7 +31,7 @@ def arguments(parser: ArgumentParser) -> None:
 def given(options: Namespace) -> dict[str, Any]:
     """What every side gets."""
     rows = data.pairs(2 if options.tiny else options.rows, data.source(options))
-    return {"rows": rows, "model": data.model(options), "device": options.device}
+    return {"rows": rows, "model": data.model(options), "device": options.device, "steps": options.steps}
 
 
 def cases(options: Namespace) -> list[Case]:
@@ -36,7 +40,7 @@ def cases(options: Namespace) -> list[Case]:
     for lora in (False, True):
         for dtype in ("float32", "bfloat16"):
             settings = {**common, "lora": lora, "dtype": dtype}
-            sides = [Side("teloi", "teloi", settings)]
+            sides = [Side("teloi", "teloi", {**settings, "micro_tokens": options.micro_tokens})]
             for batch in options.peer_batch:
                 behind = "" if len(options.peer_batch) == 1 else f", {batch} pairs"
                 theirs = {**settings, "batch": batch}
@@ -56,24 +60,27 @@ def checks(options: Namespace) -> list[Check]:
     return [
         Check(
             "summed log-probabilities of every completion, float32",
-            [Side("teloi", "our_numbers", settings), Side("TRL", "peer_numbers", theirs)],
+            [
+                Side("teloi", "our_numbers", {**settings, "micro_tokens": options.micro_tokens}),
+                Side("TRL", "peer_numbers", theirs),
+            ],
         )
     ]
 
 
-def ours(rows: list[Any], model: str, device: str, lora: bool, dtype: str) -> Any:
+def ours(rows: list[Any], device: str, steps: int, **settings: Any) -> Any:
     from benchmarks.sides import trainer
     from teloi.methods.prefer.dpo import DPO
 
-    return trainer(DPO(), rows, steps=2, model=model, lora=lora, dtype=dtype)
+    return trainer(DPO(), rows, steps=steps + 1, **settings)
 
 
 def teloi(**settings: Any) -> Result:
-    """The second of two steps."""
+    """All steps but the first."""
     made, watch = ours(**settings), Watch()
     for _ in made.run():
         watch()
-    return watch.result(len(settings["rows"]))
+    return watch.result(len(settings["rows"]) * settings["steps"])
 
 
 def our_numbers(**settings: Any) -> Result:
@@ -105,10 +112,10 @@ def theirs(
 
 
 def peer(**settings: Any) -> Result:
-    """A step on all rows, after one on the longest alone: the optimiser's state and the largest tensors have been
+    """Steps on all rows, after one on the longest alone: the optimiser's state and the largest tensors have been
     there."""
     rows, watch = settings.pop("rows"), Watch()
-    warm = theirs(rows[-settings["batch"] :], **settings)
+    warm = theirs(rows[-settings["batch"] :], **{**settings, "steps": 1})
     warm.train()
     made = theirs(
         rows,
@@ -117,7 +124,7 @@ def peer(**settings: Any) -> Result:
         marks=watch,
     )
     made.train()
-    return watch.result(len(rows))
+    return watch.result(len(rows) * settings["steps"])
 
 
 def peer_numbers(**settings: Any) -> Result:

@@ -69,16 +69,17 @@ def peer_trainer(
     autocast: bool,
     batch: int,
     lora: bool = False,
+    steps: int = 1,
     optimizer: Any = None,
     marks: Callable[..., None] | None = None,
     given: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Any:
-    """TRL's trainer of that kind, for one optimiser step on all rows. `settings` are its configuration's, `given` goes
-    to the trainer itself.
+    """TRL's trainer of that kind, for so many optimiser steps on all rows. `settings` are its configuration's, `given`
+    goes to the trainer itself.
 
     Rows stay in their order, shortest first, so that those of a batch are about as long; nothing is saved, logged or
-    recomputed. `marks` is called before and after the step."""
+    recomputed. `marks` is called before and after each step."""
     from datasets import Dataset
 
     keep_memory()  # a quarter faster for them too
@@ -104,7 +105,7 @@ def peer_trainer(
         gradient_checkpointing=False,
         lr_scheduler_type="constant",
         learning_rate=1e-5,
-        max_steps=1,
+        max_steps=steps,
         per_device_train_batch_size=batch,
         **{"gradient_accumulation_steps": max(1, len(rows) // batch), "train_sampling_strategy": "sequential"}
         | settings,
