@@ -73,7 +73,23 @@ def test_a_run_that_samples_nothing(tmp_path: Path) -> None:
     records = [{"step": 1, "tokens": 9, "loss": 0.5}]
     read = Page(render_run(run(), records, [], "teloi train sft", tmp_path / "report.html").read_text("utf-8"))
     assert "What the policy writes" not in read.text
-    assert "one record" in read.text
+    assert "at the end" in read.text
+
+
+def test_held_out_numbers_come_first_and_nothing_is_drawn_twice(tmp_path: Path) -> None:
+    records: list[dict[str, float]] = [
+        {"step": i, "tokens": 9 * i, "loss": 1 / i, "preference": 1 / i, "accuracy": 0.5} for i in range(1, 9)
+    ]
+    records[-1] |= {"eval_loss": 0.6, "eval_preference": 0.6, "eval_accuracy": 0.625}
+    assert [(one.question, one.answer, one.behind) for one in facts(records)] == [
+        ("loss", "0.125", "1 at the start"),
+        ("accuracy", "0.5", "0.5 at the start"),
+        ("held-out loss", "0.6", "at the end"),
+        ("held-out accuracy", "0.625", "at the end"),
+    ]
+    read = Page(render_run(run(), records, [], "teloi train dpo", tmp_path / "report.html").read_text("utf-8"))
+    drawn = {value for name, value in read.attributes if name == "aria-label"}
+    assert drawn & {"loss", "preference", "accuracy", "eval_loss", "eval_accuracy"} == {"loss", "accuracy"}
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
@@ -83,7 +99,7 @@ def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
 
 def test_facts_are_of_what_is_watched() -> None:
     found = facts(RECORDS)
-    assert [fact.question for fact in found] == ["reward", "kl", "loss"]
+    assert [fact.question for fact in found] == ["reward", "kl", "loss", "held-out loss"]
     assert math.isclose(float(found[0].answer), 0.963, abs_tol=1e-3)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from teloi.engine.symptoms import WATCHED
 from teloi.files import write_text
-from teloi.report.curves import axis, curve, quantities
+from teloi.report.curves import POINTS, axis, curve, quantities
 from teloi.report.figures import course, svg
 from teloi.report.html import Fact, page
 
@@ -20,6 +20,9 @@ REPORT = "report.html"
 
 FACTS = 4
 """Numbers on the first screen."""
+
+JUDGED = ("loss", "accuracy", "reward", "gold")
+"""What is worth a look on held-out rows."""
 
 
 def render_run(
@@ -46,6 +49,7 @@ def render_run(
         facts=found,
         warnings=warning_lines(done),
         curves=_curves(records),
+        thinned=len(records) > POINTS,
         samples=by_step(samples),
         ledger={key: value for key, value in done.items() if isinstance(value, int | float)},
         settings={**run["objective"], **{k: v for k, v in run["train"].items() if v is not None}},
@@ -63,15 +67,18 @@ def warning_lines(done: Mapping[str, Any]) -> list[str]:
 
 
 def facts(records: Sequence[Mapping[str, float]]) -> list[Fact]:
-    """What is watched, at the end and at the start: means over a tenth of the run each."""
-    names = [name for name in (*WATCHED, "loss") if any(name in record for record in records)]
+    """What came out on held-out rows, and what is watched at the end and at the start: means over a tenth of the run
+    each."""
+    known = quantities(records)
+    held_out = [f"eval_{name}" for name in JUDGED if f"eval_{name}" in known]
+    watched = [name for name in dict.fromkeys((*WATCHED, "loss", "accuracy")) if name in known]
     made = []
-    for name in names[:FACTS]:
+    for name in [*watched[: max(FACTS - len(held_out), 1)], *held_out]:
         values = [record[name] for record in records if name in record]
         size = max(1, len(values) // 10)
         start, end = np.mean(values[:size]), np.mean(values[-size:])
-        behind = f"{start:.3g} at the start" if len(values) > 1 else "one record"
-        made.append(Fact(name, f"{end:.3g}", behind))
+        behind = f"{start:.3g} at the start" if len(values) > 1 else "at the end"
+        made.append(Fact(name.replace("eval_", "held-out "), f"{end:.3g}", behind))
     return made
 
 
@@ -85,8 +92,21 @@ def by_step(samples: Sequence[Mapping[str, Any]]) -> list[tuple[int, list[tuple[
 
 
 def _curves(records: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
-    """A small panel for each recorded number, what is watched first."""
-    over = axis(records)
-    order = [name for name in WATCHED if name in (names := quantities(records))]
-    drawn = [(name, curve([records], name, over)) for name in dict.fromkeys([*order, *names])] if records else []
-    return [(name.replace("_", " "), svg(course(c, over), 2.7, 1.9, name)) for name, c in drawn if c is not None]
+    """A small panel for each number that was recorded more than once, what is watched first; none for the only part
+    of the loss, which is drawn already."""
+    over, names = axis(records), quantities(records)
+    order = dict.fromkeys([*(name for name in WATCHED if name in names), *names])
+    drawn = [(name, curve([records], name, over)) for name in order if name == "loss" or not _is_loss(records, name)]
+    return [
+        (name.replace("_", " "), svg(course(c, over), 2.7, 1.9, name))
+        for name, c in drawn
+        if c is not None and (len(c.x) > 1 or len(records) == 1)
+    ]
+
+
+def _is_loss(records: Sequence[Mapping[str, float]], name: str) -> bool:
+    """Whether a number is the loss itself by another name."""
+    prefix = "eval_" if name.startswith("eval_") else ""
+    if name == f"{prefix}loss":
+        return False
+    return all(record.get(name) == record.get(f"{prefix}loss") for record in records)
