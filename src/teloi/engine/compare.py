@@ -4,42 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import teloi
-from teloi.data.scoring import Scoring
-from teloi.engine.arms import (
-    Chained,
-    Prepared,
-    Untrained,
-    own_tokenizer,
-    prepare,
-    settings_for,
-    shown_settings,
-    untrained_scorings,
-)
+from teloi.engine.arms import Chained, Prepared, Untrained
 from teloi.engine.behaviour import Behaviour
-from teloi.engine.config import INCIDENTAL, Arm, Budget, CompareConfig, plain, scratch_preset
-from teloi.engine.dataset import encode
+from teloi.engine.comparison import check_arms, described, head, set_up
+from teloi.engine.config import Arm, Budget, CompareConfig
 from teloi.engine.directory import check_writable, occupied, writing
-from teloi.engine.evaluator import Evaluator
-from teloi.engine.held_out import read_data, rows_hash
-from teloi.engine.metrics import Metric
-from teloi.engine.objective import Architecture, Objective
 from teloi.engine.processes import device
 from teloi.engine.progress import bar, say
-from teloi.engine.recipe import Recipe
-from teloi.engine.reference import fingerprint
-from teloi.engine.setup import Base, load_bases, tokenizer_for
 from teloi.errors import UsageError
 from teloi.files import json_text, write_text
 from teloi.jobs import default_jobs, in_parallel, one_by_one
-from teloi.measure.probing import LONGEST
 
-BASE = "base"
 RESULTS = "results.json"
 SAMPLES = 12
 """Prompts whose replies the report shows side by side."""
@@ -58,89 +36,25 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
     check_arms(arms)
     path = config.output_dir or Path("runs") / ("compare-" + "-".join(arm.name for arm in arms))
     check_place(path, config)
-    architectures = list(dict.fromkeys(arm.objective.architecture for arm in arms))
-    rows, held_out = read_data(config, causal=architectures == ["causal"])
     jobs = config.jobs or default_jobs()
     if jobs > 1 and device().type == "cuda":
         raise UsageError("several runs at a time are for CPUs, on a GPU they follow one another: leave --jobs out")
-    objectives = [arm.objective for arm in arms if isinstance(arm.objective, Objective)]
-    tokenizer = next(filter(None, map(tokenizer_for, objectives)), None)
-    bases = load_bases(config.train, rows, architectures, tokenizer)
-    # An objective may give the tokenizer a token: each arm has its own.
-    starts = [own_tokenizer(bases[arm.objective.architecture]) for arm in arms]
-    # Rows that one arm cannot use are found before another has trained.
-    encoded = [
-        encode(arm.objective, rows, start.processor) if isinstance(arm.objective, Objective) else None
-        for arm, start in zip(arms, starts, strict=True)
-    ]
-    scorings = [arm.objective.scorings(start.processor) for arm, start in zip(arms, starts, strict=True)]
-    check_writers(arms, scorings)
-    evaluator = Evaluator(held_out, bases, config)
-    metrics = evaluator.metrics(config.metric, scorings)
-    budget = Budget.parse(config.budget)
-    redraws = scratch_preset(config.train.model) is not None and evaluator.behaviour is None
-    untrained = [
-        Untrained(base, untrained_scorings(base, arms, scorings), config.train, redraws) for base in bases.values()
-    ]
-    several = len(untrained) > 1
-    results: dict[str, Any] = {
-        "teloi": teloi.__version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "path": str(path),
-        "data": {
-            "train": rows.name,
-            "eval": held_out.name,
-            "train_rows": len(rows),
-            "eval_rows": held_out.size,
-            "hash": rows_hash(rows, *held_out.rows),
-        },
-        "model": next(iter(bases.values())).name,
-        "model_hash": "-".join(fingerprint(base.model) for base in bases.values()),
-        "training": {name: plain(value) for name, value in asdict(config.train).items() if name not in INCIDENTAL},
-        "generation": {"prompts": config.generate, "max_new_tokens": config.max_new_tokens},
-        "budget": asdict(budget),
-        "seeds": list(range(config.seeds)),
-        "metrics": [{**asdict(metric), "primary": place == 0} for place, metric in enumerate(metrics)],
-        "notes": [*notes, *_notes(bases, arms, scorings, evaluator, config, redraws)],
-        "arms": [
-            *(
-                {
-                    "name": f"untrained {one.base.architecture}" if several else BASE,
-                    "method": None,
-                    "settings": {},
-                    "baseline": True,
-                    "undefined": _undefined(evaluator, metrics, one.scorings),
-                    "runs": [],
-                }
-                for one in untrained
-            ),
-            *(
-                {
-                    "name": arm.name,
-                    "method": arm.method,
-                    "settings": shown_settings(arm, config.train),
-                    "baseline": False,
-                    "against": f"untrained {arm.objective.architecture}" if several else BASE,
-                    "undefined": _undefined(evaluator, metrics, ways),
-                    "runs": [],
-                }
-                for arm, ways in zip(arms, scorings, strict=True)
-            ),
-        ],
-        "samples": [],
-    }
+    comparison = set_up(arms, config)
+    evaluator, metrics = comparison.evaluator, comparison.metrics
+    results = head(comparison, path, command, notes)
     if config.resume:
         take_up(path, results)
     there = sum(len(arm["runs"]) for arm in results["arms"] if arm["method"] is not None)
     say(
-        f"{' and '.join(described(base) for base in bases.values())}; {len(rows):,} training rows of {rows.name}, "
-        f"measured on {held_out.name}; {len(arms)} arms x {config.seeds} seeds, {budget} each; decided by "
-        f"{metrics[0].label}" + (f"; {there} runs are there already" if there else "")
+        f"{' and '.join(map(described, comparison.bases.values()))}; {len(comparison.rows):,} training rows of "
+        f"{comparison.rows.name}, measured on {comparison.held_out.name}; {len(arms)} arms x {config.seeds} seeds, "
+        f"{Budget.parse(config.budget)} each; decided by {metrics[0].label}"
+        + (f"; {there} runs are there already" if there else "")
     )
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     samples = Samples(evaluator.behaviour, results["samples"])
+    untrained = comparison.untrained
     workers: dict[int, Untrained | Prepared | Chained] = dict(enumerate(untrained))
     done = [{run["seed"] for run in arm["runs"]} for arm in results["arms"]]
     missing = [
@@ -162,18 +76,12 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
 
         for _ in range(sum(map(len, done))):
             advance("resumed")
-        first = [item for item in missing if item[0] < len(untrained) and not redraws]
+        first = [item for item in missing if item[0] < len(untrained) and not comparison.redraws]
         for place, seed in first:  # in this process: a large start model may need all cores
             keep(results["arms"][place], *untrained[place].run(seed, evaluator, metrics))
         missing = [item for item in missing if item not in first]
         for place in dict.fromkeys(place for place, _ in missing if place >= len(untrained)):
-            at = place - len(untrained)
-            arm, start, examples = arms[at], starts[at], encoded[at]
-            if isinstance(arm.objective, Recipe):
-                train = replace(settings_for(arm, config.train), budget=config.budget)
-                workers[place] = Chained(arm.objective, arm.method, start, train, rows, scorings[at], redraws)
-            elif examples is not None:
-                workers[place] = prepare(arm, config, budget, start, examples, scorings[at], redraws)
+            workers[place] = comparison.worker(place - len(untrained))
 
         def work(item: tuple[int, int]) -> tuple[dict[str, Any], list[str] | None]:
             place, seed = item
@@ -188,32 +96,6 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
         for (place, _), (run, replies) in made:
             keep(results["arms"][place], run, replies)
     return results
-
-
-def check_arms(arms: Sequence[Arm]) -> None:
-    """UsageError for arms that no comparison can hold."""
-    if len({arm.name for arm in arms}) < len(arms):
-        raise UsageError("two arms have the same name; give one of them different settings")
-    for arm in arms:
-        if isinstance(arm.objective, Recipe) and not arm.objective.shares_budget:
-            raise UsageError(
-                f"the stages of {arm.name} have budgets of their own, so it has no place among arms of one"
-            )
-    if other := next((arm for arm in arms if arm.objective.architecture == "none"), None):
-        raise UsageError(
-            f"{other.name} builds its own model, which reads no text, and a comparison has metrics for no such: "
-            f"teloi train {other.method} with --eval-data reports its loss on held-out rows"
-        )
-
-
-def check_writers(arms: Sequence[Arm], scorings: Sequence[Sequence[Scoring]]) -> None:
-    """UsageError for an arm that leaves a causal model which is no language model any more."""
-    for arm, ways in zip(arms, scorings, strict=True):
-        if arm.objective.architecture == "causal" and not ways:
-            raise UsageError(
-                f"{arm.name} leaves a model that judges answers and writes none, so it has no place beside models that "
-                "write: rm-ppo trains a reward model and then a policy against it"
-            )
 
 
 def check_place(path: Path, config: CompareConfig) -> None:
@@ -244,18 +126,6 @@ def take_up(path: Path, results: dict[str, Any]) -> None:
     results |= {"arms": earlier["arms"], "samples": earlier["samples"]}
 
 
-def described(base: Base) -> str:
-    """A start model in words."""
-    kind = "" if base.architecture == "causal" else f"{base.architecture} "
-    return f"{kind}{base.name} in {base.dtype}"
-
-
-def _undefined(evaluator: Evaluator, metrics: Sequence[Metric], scorings: Sequence[Scoring]) -> dict[str, str]:
-    """The metrics that an arm cannot have, and why."""
-    reasons = {metric.name: evaluator.why_not(metric.name, scorings) for metric in metrics}
-    return {name: reason for name, reason in reasons.items() if reason is not None}
-
-
 class Samples:
     """The first prompts with every arm's reply side by side, of its first seed where that is there."""
 
@@ -279,65 +149,3 @@ class Samples:
         for index, row in enumerate(self.rows):
             if self.behaviour and (first or arm not in row["replies"]):
                 row["replies"][arm] = {"text": texts[index], "ok": self.behaviour.passes(index, texts[index])}
-
-
-def _notes(
-    bases: Mapping[Architecture, Base],
-    arms: Sequence[Arm],
-    scorings: Sequence[Sequence[Scoring]],
-    evaluator: Evaluator,
-    config: CompareConfig,
-    redraws: bool,
-) -> list[str]:
-    """Choices the run made, for the reader of the report."""
-    notes = [f"The {name} model computes in {base.dtype}; batches are {base.batches}." for name, base in bases.items()]
-    if len(bases) > 1:
-        names = {"causal": "Llama", "seq2seq": "T5, half of them in the encoder, half in the decoder"}
-        kinds = ", ".join(f"{name} ({names.get(name, 'BERT')})" for name in bases)
-        notes += [
-            f"One model an architecture, of the same width and the same number of layers: {kinds}. Their parameters, "
-            "those of heads that a method brings included, stand in the ledger.",
-            "One vocabulary, trained once on the training rows: all arms cut a text into the same tokens.",
-        ]
-    notes.append(
-        "A budget of tokens counts every position that a step computes: prompts, and of an encoder-decoder what its "
-        "encoder reads and what its decoder writes; reference passes are in the ledger. The column epochs there says "
-        "how often an arm has seen its training rows."
-    )
-    notes.append(
-        "Seeds change the initial weights and the order of the data; the arms of a seed share the held-out rows, and "
-        "the initial weights where they share an architecture."
-        if redraws
-        else "Seeds change the order of the data; all arms share the start model and the held-out rows."
-    )
-    held_out = evaluator.held_out
-    if held_out.texts or held_out.pairs:
-        ways = "; ".join(
-            f"{arm.name} {' and '.join(one.kind for one in found) or 'in no way'}"
-            for arm, found in zip(arms, scorings, strict=True)
-        )
-        notes.append(
-            f"How the arms score a text, which is how they were trained: {ways}. Causal: each token given those before "
-            "it, behind what the arm begins a text with. Prefix: the same, an encoder reading what comes before. "
-            "Masked: each given all others, at a mask; gaps: the same at a sentinel. Texts longer than what an arm was "
-            "trained on are scored in pieces."
-        )
-    for one in held_out.probes:
-        notes.append(
-            f"Probe on {one.name}: fitted on {len(one.training.classes):,} labelled texts and tested on "
-            f"{len(one.test.classes):,}, at most {LONGEST} tokens of each, the same for all arms; the model stays "
-            f"frozen. Calling every test text the most frequent class gets {one.largest_share:.1%}."
-        )
-    decoders = [(a.name, ways) for a, ways in zip(arms, scorings, strict=True) if a.objective.architecture == "causal"]
-    both = [name for name, ways in decoders if any(one.kind == "masked" for one in ways)]
-    if both and (held_out.probes or held_out.pairs):
-        known = bases["causal"].processor.tokenizer.mask_token_id is not None
-        too = " and the decoder that nothing has trained" if known else ""
-        notes.append(f"A probe reads {', '.join(both)}{too} in both directions, other decoders from left to right.")
-    behaviour = evaluator.behaviour
-    if behaviour and behaviour.prompts:
-        notes.append(
-            f"{len(behaviour.prompts)} held-out prompts are answered greedily, in at most "
-            f"{config.max_new_tokens} tokens."
-        )
-    return notes
