@@ -19,6 +19,7 @@ from transformers import (
     OPTConfig,
     PreTrainedConfig,
     Qwen3Config,
+    TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
@@ -118,20 +119,27 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     assert len({tuple(ids) for row in together for ids in row}) == 27
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.7)])
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "top_k"),
+    [(1.0, 1.0, 0), (0.5, 1.0, 0), (1.0, 0.7, 0), (1.0, 1.0, 9), (0.5, 0.7, 9), (1.0, 1.0, 10**6)],
+)
 @pytest.mark.parametrize("few", [256, 5], ids=["few are enough", "all are sorted"])
 def test_draws_follow_the_model_distribution(
-    temperature: float, top_p: float, few: int, monkeypatch: pytest.MonkeyPatch
+    temperature: float, top_p: float, top_k: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """20,000 first tokens against softmax(logits / T), cut by transformers' own top-p; 5 standard deviations."""
+    """20,000 first tokens against softmax(logits / T), cut by transformers' own top-k and top-p; 5 standard
+    deviations."""
     monkeypatch.setattr(local, "FEW", few)
     model, prompt, count = tiny(CONFIGS["llama"]), [5, 9, 11], 20_000
     with torch.no_grad():
         logits = model(torch.tensor([prompt])).logits[:, -1] / temperature
+    if top_k:
+        logits = TopKLogitsWarper(top_k)(torch.tensor([prompt]), logits)
     if top_p < 1:
         logits = TopPLogitsWarper(top_p)(torch.tensor([prompt]), logits)
     expected = logits.softmax(-1)[0].numpy()
-    made = generate(model, TOKENIZER, [prompt], 1, temperature=temperature, top_p=top_p, n=count, stop=[])
+    how: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
+    made = generate(model, TOKENIZER, [prompt], 1, n=count, stop=[], **how)
     observed = np.bincount([ids[0] for ids in made[0]], minlength=VOCAB) / count
     assert (observed[expected == 0] == 0).all()
     assert (abs(observed - expected) <= 5 * np.sqrt(expected * (1 - expected) / count)).all()
@@ -183,6 +191,8 @@ def test_what_cannot_be_generated_is_refused() -> None:
         generate(model, TOKENIZER, [[5], []], 10)
     with pytest.raises(TeloiError, match="top_p"):
         sample(model, TOKENIZER, [[5]], 10, top_p=0.0)
+    with pytest.raises(TeloiError, match="top_k"):
+        sample(model, TOKENIZER, [[5]], 10, top_k=-1)
     torch.nn.init.constant_(model.lm_head.weight, float("nan"))
     for temperature in (0.0, 1.0):
         with pytest.raises(NonFinite):

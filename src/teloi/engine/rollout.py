@@ -34,12 +34,14 @@ TOKEN_REWARDS = "token_rewards"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn: k for each prompt, at most so many tokens, at a temperature."""
+    """How completions are drawn: k for each prompt, at most so many tokens, at a temperature, of the `top_k` likeliest
+    tokens (0: of all) those that hold the share `top_p`."""
 
     k: int
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0
 
 
 def sample_groups(
@@ -67,6 +69,7 @@ def sample_groups(
             n=sampling.k,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
             seed=int(replace(now, rank=0).rng(name).integers(2**31)),
             keys=now.places or None,
             beside=beside,

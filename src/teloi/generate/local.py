@@ -45,11 +45,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to generate: greedily at temperature 0; top_p keeps the likeliest tokens that hold this share."""
+    """How to generate: greedily at temperature 0; among the top_k likeliest tokens (0: all), of which top_p keeps the
+    likeliest that hold this share."""
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
     n: int = 1
     seed: int = 0
     batch_size: int = 64
@@ -57,8 +59,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.n < 1 or self.batch_size < 1:
             raise TeloiError("max_new_tokens, n and batch_size must be at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise TeloiError("temperature must not be negative, and top_p lies above 0 and not above 1")
+        if min(self.temperature, self.top_k) < 0 or not 0 < self.top_p <= 1:
+            raise TeloiError("temperature and top_k must not be negative, and top_p lies above 0 and not above 1")
 
 
 def generate(
@@ -84,6 +86,7 @@ def sample(
     *,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    top_k: int = 0,
     n: int = 1,
     seed: int = 0,
     stop: Sequence[int] | None = None,
@@ -98,7 +101,7 @@ def sample(
     once. `progress` is called with the number of samples just made. The stream of sample j of prompt i is keyed by
     (seed, i, j), or (seed, keys[i], j). `beside`: a second model whose logits are mixed in at every token. Overlong
     when a prompt leaves no room for max_new_tokens; NonFinite when the logits are no numbers."""
-    settings = Settings(max_new_tokens, temperature, top_p, n, seed, batch_size)
+    settings = Settings(max_new_tokens, temperature, top_p, top_k, n, seed, batch_size)
     unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's wrapper hides the signature of forward
     base: PreTrainedModel = model if unwrap is None else unwrap()
     limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
@@ -217,9 +220,12 @@ def _pick(logits: Tensor, uniform: Tensor, settings: Settings) -> Tensor:
     weights = logits.to(torch.float32, copy=True).div_(settings.temperature)
     weights.sub_(weights.amax(dim=-1, keepdim=True)).exp_()
     order = None
+    if 0 < settings.top_k < weights.shape[-1]:
+        weights, order = weights.topk(settings.top_k, dim=-1)
     if settings.top_p < 1:
         enough = settings.top_p * weights.sum(dim=-1, keepdim=True)
-        weights, order = _likeliest(weights, enough)
+        if order is None:
+            weights, order = _likeliest(weights, enough)
         weights.masked_fill_(weights.cumsum(dim=-1) - weights >= enough, 0.0)
     heaped = weights.cumsum_(dim=-1)
     total = heaped[:, -1:]

@@ -68,7 +68,9 @@ def test_an_answer_without_an_end_has_the_score_that_is_given_for_it() -> None:
     assert best.columns["mean_reward"] == pytest.approx(-2 / 3)
 
 
-@pytest.mark.parametrize("settings", [{"n": 0}, {"max_new_tokens": 0}, {"temperature": 0.0}, {"top_p": 0.0}])
+@pytest.mark.parametrize(
+    "settings", [{"n": 0}, {"max_new_tokens": 0}, {"temperature": 0.0}, {"top_p": 0.0}, {"top_k": -1}]
+)
 def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         BestOfN(**settings)

@@ -38,21 +38,23 @@ class BestOfN(Decoder):
     """Of sampling."""
     top_p: float = 1.0
     """Sample from the likeliest tokens that hold this share."""
+    top_k: int = 0
+    """Sample from so many of the likeliest tokens; 0: from all."""
     unfinished: float | None = None
     """Score of an answer without an end token, in place of its reward; None: as the reward function says."""
 
     def __post_init__(self) -> None:
         if min(self.n, self.max_new_tokens) < 1:
             raise UsageError("n and max_new_tokens must be at least 1")
-        if self.temperature <= 0 or not 0 < self.top_p <= 1:
-            raise UsageError("temperature must be above 0, and top_p lies above 0 and not above 1")
+        if self.temperature <= 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise UsageError("temperature must be above 0, top_k not negative, and top_p above 0 and not above 1")
 
     def decode(self, models: Models, prompts: Sequence[Tree], now: Now) -> list[Tree]:
         """The best answer of each prompt, with columns `reward`, its own, and `mean_reward`, that of all n."""
         from teloi.engine.rollout import Sampling, sample_groups, with_rewards
         from teloi.worlds.rewards import load_rewards
 
-        sampling = Sampling(self.n, self.max_new_tokens, self.temperature, self.top_p)
+        sampling = Sampling(self.n, self.max_new_tokens, self.temperature, self.top_p, self.top_k)
         trees = sample_groups(models, prompts, sampling, now)
         return [self.best(tree) for tree in with_rewards(models, trees, load_rewards(self.reward))]
 

@@ -37,6 +37,8 @@ class FineGrainedPPO(PPO):
     """Completions sampled of each prompt."""
     temperature: float = 0.7
     """Of sampling."""
+    top_k: int = 20
+    """Sample from so many of the likeliest tokens; 0: from all."""
     kl: float = 0.3
     """Weight of the KL to the start model in the rewards of tokens; at 0 no reference model is kept."""
     value_weight: float = 1.0

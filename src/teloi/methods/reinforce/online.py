@@ -38,6 +38,10 @@ class Online(Objective, ABC):
     """Longest completion in tokens."""
     temperature: float = 1.0
     """Of sampling."""
+    top_p: float = 1.0
+    """Sample from the likeliest tokens that hold this share."""
+    top_k: int = 0
+    """Sample from so many of the likeliest tokens; 0: from all."""
     epochs: int = 1
     """Passes over the samples of a step."""
     minibatches: int = 1
@@ -52,6 +56,8 @@ class Online(Objective, ABC):
             raise UsageError("k, epochs, minibatches and max_new_tokens must be at least 1")
         if self.kl < 0 or self.temperature <= 0:
             raise UsageError("kl must not be negative, and temperature must be above 0")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise UsageError("top_k must not be negative, and top_p lies above 0 and not above 1")
 
     @property
     def roles(self) -> tuple[str, ...]:  # type: ignore[override]  # the reference only where its KL counts
@@ -78,7 +84,8 @@ class Online(Objective, ABC):
         from teloi.engine.rollout import Sampling, sample_groups, with_rewards
         from teloi.worlds.rewards import load_rewards
 
-        trees = sample_groups(models, examples, Sampling(self.k, self.max_new_tokens, self.temperature), now)
+        sampling = Sampling(self.k, self.max_new_tokens, self.temperature, self.top_p, self.top_k)
+        trees = sample_groups(models, examples, sampling, now)
         if self.gold is not None:
             measured = with_rewards(models, trees, load_rewards(self.gold))
             golds = [one.columns["rewards"] for one in measured]
