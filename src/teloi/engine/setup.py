@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import functools
+import gc
 import os
 import platform
 import warnings
@@ -97,6 +98,7 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     """The start model and tokenizer that a configuration names; "scratch:PRESET" makes both from the data, the model
     alone where a tokenizer is given."""
     keep_memory()
+    release()
     add_in_order()
     logging.disable_progress_bar()  # transformers' bars for loading and saving say nothing here
     torch.manual_seed(config.seed)
@@ -279,11 +281,23 @@ def _texts(rows: Rows) -> Iterator[str]:
 @functools.cache
 def keep_memory() -> None:
     """Have glibc keep freed memory instead of returning it to the system after every step: a quarter faster on CPU."""
-    if platform.libc_ver()[0] == "glibc" and not torch.cuda.is_available():
-        libc = ctypes.CDLL(None)
+    if (libc := _glibc()) is not None:
         mmap_threshold, trim_threshold, most = -3, -1, 2**31 - 1
         libc.mallopt(mmap_threshold, 1 << 30)
         libc.mallopt(trim_threshold, most)
+
+
+def release() -> None:
+    """Return the memory of models that nobody holds any more: a process that trains one after the other would keep the
+    most that each of them took."""
+    gc.collect()  # trainer, models and hooks refer to each other
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" and not torch.cuda.is_available() else None
 
 
 @functools.cache
