@@ -14,8 +14,7 @@ from teloi.models.scratch import scratch_model, train_tokenizer
 from tests.end_to_end.conftest import write_rows
 
 Refused = Callable[..., str]
-# Not salt, which fetches its teacher first.
-ON_TEXT = [m.name for m in METHODS if m.stage == "pretrain" and m.reads == "language-modeling" and m.name != "salt"]
+ON_TEXT = [m.name for m in METHODS if m.stage == "pretrain" and m.reads == "language-modeling"]
 TEXT = "the red cat sat by the river and the green dog sat under a tree "
 
 
@@ -27,10 +26,18 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("method", ON_TEXT)
 def test_empty_text(method: str, refused: Refused, tmp_path: Path):
+    flags: list[object] = []
+    if method == "salt":  # its own teacher would be fetched
+        tokenizer = train_tokenizer([TEXT] * 9, 300)
+        scratch_model("tiny", tokenizer).save_pretrained(tmp_path / "teacher")
+        tokenizer.save_pretrained(tmp_path / "teacher")
+        flags = ["--teacher", tmp_path / "teacher"]
     (tmp_path / "empty.txt").write_text("\n \n\n")
-    assert refused(method, tmp_path / "empty.txt") == "empty.txt: no rows"
+    assert refused(method, tmp_path / "empty.txt", *flags) == "empty.txt: no rows"
     rows = write_rows(tmp_path / "empty.jsonl", [{"text": TEXT}, {"text": " "}])
-    assert refused(method, rows).startswith("empty.jsonl row 2: column 'text' is empty; fill it or remove the row")
+    assert refused(method, rows, *flags).startswith(
+        "empty.jsonl row 2: column 'text' is empty; fill it or remove the row"
+    )
 
 
 @pytest.mark.parametrize("method", ["infilling", "e2s2", "prefix-lm", "span-corruption", "ul2"])

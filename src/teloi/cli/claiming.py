@@ -58,10 +58,10 @@ def claim(args: Sequence[str]) -> None:
         write_readme(options.readme)
     elif not slugs:
         raise UsageError("which claim? It stands first: teloi claim pedagogy; `teloi claim --list` shows all")
-    # A claim's models are too small for a GPU to gain anything, and its numbers shall be the same everywhere.
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     modules = [claim_of(slug) for slug in slugs]  # an unknown one is found before the first has run
     if not options.list and options.readme is None:
+        # A claim's models are too small for a GPU to gain anything, and its numbers shall be the same everywhere.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         for module in modules:
             _run(module, options, shlex.join(["teloi", "claim", *args]))
 

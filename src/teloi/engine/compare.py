@@ -14,7 +14,6 @@ from teloi.engine.config import Arm, Budget, CompareConfig
 from teloi.engine.directory import check_writable, occupied, writing
 from teloi.engine.processes import device
 from teloi.engine.progress import bar, say
-from teloi.engine.setup import release
 from teloi.errors import UsageError
 from teloi.files import json_text, write_text
 from teloi.jobs import default_jobs, in_parallel, one_by_one
@@ -86,7 +85,6 @@ def compare(arms: Sequence[Arm], config: CompareConfig, command: str = "", notes
 
         def work(item: tuple[int, int]) -> tuple[dict[str, Any], list[str] | None]:
             place, seed = item
-            release()
             return workers[place].run(seed, evaluator, metrics)
 
         def name(item: tuple[int, int]) -> str:

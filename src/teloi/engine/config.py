@@ -242,6 +242,12 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+def check_sampling(temperature: float, top_p: float, top_k: int) -> None:
+    """UsageError for settings that no token can be drawn by."""
+    if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1:
+        raise UsageError("temperature must be above 0, top_k not negative, and top_p above 0 and not above 1")
+
+
 def plain(value: Any) -> Any:
     """A setting as YAML and JSON hold and give it back."""
     if isinstance(value, tuple | list):

@@ -98,7 +98,6 @@ def load_base(config: TrainConfig, rows: Rows, architecture: Architecture = "cau
     """The start model and tokenizer that a configuration names; "scratch:PRESET" makes both from the data, the model
     alone where a tokenizer is given."""
     keep_memory()
-    release()
     add_in_order()
     logging.disable_progress_bar()  # transformers' bars for loading and saving say nothing here
     torch.manual_seed(config.seed)
@@ -142,6 +141,7 @@ def make_models(
 ) -> Models:
     """The roles an objective asks for. The policy is `model`, a copy of the base's, or the base's own: trained in
     place. `example`: one of the run's, for parts whose shapes follow the data."""
+    release()
     if unknown := set(objective.roles) - {"policy", "reference", "teacher"}:
         raise UsageError(f"{type(objective).__name__} asks for roles nobody provides: {', '.join(sorted(unknown))}")
     model = base.model if model is None else model
@@ -246,7 +246,7 @@ def _with_adapter(model: PreTrainedModel, config: TrainConfig, architecture: Arc
 
 def _placed(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """In the numbers that it computes with, where this process computes."""
-    found: PreTrainedModel = model.to(device=device(), dtype=dtype)  # type: ignore[call-arg]  # transformers wraps it
+    found: PreTrainedModel = model.to(device=device(), dtype=dtype)  # type: ignore[call-arg]  # transformers hides .to
     return found
 
 
@@ -306,4 +306,5 @@ def add_in_order() -> None:
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first matrix product
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Set on the module itself, where its type declares none.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

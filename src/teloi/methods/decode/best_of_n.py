@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from teloi.engine.config import check_sampling
 from teloi.engine.decoder import Decoder
 from teloi.engine.objective import Now
 from teloi.errors import UsageError
@@ -46,8 +47,7 @@ class BestOfN(Decoder):
     def __post_init__(self) -> None:
         if min(self.n, self.max_new_tokens) < 1:
             raise UsageError("n and max_new_tokens must be at least 1")
-        if self.temperature <= 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UsageError("temperature must be above 0, top_k not negative, and top_p above 0 and not above 1")
+        check_sampling(self.temperature, self.top_p, self.top_k)
 
     def decode(self, models: Models, prompts: Sequence[Tree], now: Now) -> list[Tree]:
         """The best answer of each prompt, with columns `reward`, its own, and `mean_reward`, that of all n."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from teloi.data.formats import PromptOnly
+from teloi.engine.config import check_sampling
 from teloi.engine.objective import Now, Objective, Phase, Term
 from teloi.errors import UsageError
 
@@ -54,10 +55,9 @@ class Online(Objective, ABC):
     def __post_init__(self) -> None:
         if min(self.k, self.epochs, self.minibatches, self.max_new_tokens) < 1:
             raise UsageError("k, epochs, minibatches and max_new_tokens must be at least 1")
-        if self.kl < 0 or self.temperature <= 0:
-            raise UsageError("kl must not be negative, and temperature must be above 0")
-        if self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UsageError("top_k must not be negative, and top_p lies above 0 and not above 1")
+        if self.kl < 0:
+            raise UsageError("kl must not be negative")
+        check_sampling(self.temperature, self.top_p, self.top_k)
 
     @property
     def roles(self) -> tuple[str, ...]:  # type: ignore[override]  # the reference only where its KL counts
